@@ -1,0 +1,21 @@
+"""The callbacks that come with the library."""
+
+from vanillagan.callbacks.checkpoints import Checkpoint
+from vanillagan.callbacks.guards import GradientClip, NaNGuard, StopOnSignal
+from vanillagan.callbacks.logs import CSVLog, TensorBoardLog
+from vanillagan.callbacks.progress import ConsoleLog, ProgressBar
+from vanillagan.callbacks.samples import SampleGrid
+from vanillagan.callbacks.schedules import LRSchedule
+
+__all__ = [
+    "CSVLog",
+    "Checkpoint",
+    "ConsoleLog",
+    "GradientClip",
+    "LRSchedule",
+    "NaNGuard",
+    "ProgressBar",
+    "SampleGrid",
+    "StopOnSignal",
+    "TensorBoardLog",
+]

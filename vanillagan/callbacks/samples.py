@@ -1,0 +1,117 @@
+"""Grids of samples, from the same latents all along."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vanillagan.errors import check_integer
+from vanillagan.hooks import Callback, StepResult
+from vanillagan.trainer import GANTrainer
+
+__all__ = ["SampleGrid"]
+
+GAP = 2
+"""Pixels between the images of a grid."""
+
+
+class SampleGrid(Callback):
+    """Saves a square grid of samples, `<folder>/<steps done>.png`, from the same latents all along.
+
+    One is saved before the first step, each `every` steps, and at the end. A conditional generator
+    shows its classes in turn.
+
+    Args:
+        folder: Where to; it is made if it is missing.
+        every: Steps between two grids, at least 1; 400 in the source.
+        side: Images on a side of the grid, at least 1.
+        seed: Which latents, at least 0.
+
+    Attributes:
+        saved: The steps of the grids that the run has saved.
+    """
+
+    main_process_only = True
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, every: int = 400, side: int = 5, seed: int = 0
+    ) -> None:
+        self.folder = Path(folder)
+        self.every = check_integer("every", every, minimum=1)
+        self.side = check_integer("side", side, minimum=1)
+        self.seed = check_integer("seed", seed, minimum=0)
+        self.saved: list[int] = []
+
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        """Saves the grid of the untrained generator."""
+        if trainer.progress.step == 0:
+            self._save(trainer)
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        """Saves a grid, if it is time."""
+        if trainer.progress.step % self.every == 0:
+            self._save(trainer)
+
+    def on_fit_end(self, trainer: GANTrainer) -> None:
+        """Saves the last grid."""
+        self._save(trainer)
+
+    def film_strip(self, path: str | os.PathLike[str], *, moments: int = 12) -> None:
+        """Saves the first column of the grids side by side: the same latents over time.
+
+        Args:
+            path: Where to.
+            moments: How many of the grids, evenly over time, at least 1; fewer if there are fewer.
+
+        Raises:
+            RuntimeError: No grid has been saved.
+        """
+        from torchvision.io import decode_image
+        from torchvision.utils import save_image
+
+        check_integer("moments", moments, minimum=1)
+        if not self.saved:
+            raise RuntimeError("`film_strip` must come after a `fit` that has saved grids")
+        places = torch.linspace(0, len(self.saved) - 1, min(moments, len(self.saved)))
+        columns = []
+        for place in places.round().int().tolist():
+            grid: Tensor = decode_image(str(self._path(self.saved[place])))
+            width = (grid.shape[2] - GAP) // self.side
+            columns.append(grid[:, :, : width if place < places[-1] else width + GAP])
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(torch.cat(columns, dim=2) / 255, path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The steps of the grids saved so far."""
+        return {"saved": self.saved}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self.saved = list(state["saved"])
+
+    def _save(self, trainer: GANTrainer) -> None:
+        from torchvision.utils import save_image
+
+        step = trainer.progress.step
+        if step in self.saved:
+            return
+        classes = getattr(trainer.generator, "num_classes", 0)
+        labels = torch.arange(self.side**2) % classes if classes else None
+        samples = trainer.sample(self.side**2, labels=labels, seed=self.seed)
+        if samples.dim() != 4 or samples.shape[1] not in (1, 3):
+            raise ValueError(
+                "`SampleGrid` must have samples of shape (1 or 3, height, width), got "
+                f"{tuple(samples.shape[1:])}"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        images = samples.clamp(-1, 1).add(1).div(2)
+        save_image(images, self._path(step), nrow=self.side, padding=GAP)
+        self.saved.append(step)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{step}.png"

@@ -1,0 +1,212 @@
+"""Checkpoints: what is in one, how it is written so that it is whole, how it is read safely."""
+
+from __future__ import annotations
+
+import copy
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+import vanillagan
+from vanillagan import networks
+from vanillagan.errors import CheckpointError
+from vanillagan.runtime import resolve_device
+
+__all__ = ["Stateful", "collect", "load_generator", "read", "restore", "write"]
+
+FORMAT = "vanillagan checkpoint"
+VERSION = 1
+REBUILDABLE = ("Generator", "ConvGenerator")
+
+
+class Stateful(Protocol):
+    """A part of a run that can be saved and restored."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, as tensors and primitives."""
+        ...
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Restores what `state_dict` gave."""
+        ...
+
+
+def collect(parts: Mapping[str, Stateful]) -> dict[str, Any]:
+    """The content of a checkpoint: the states of the parts of a run.
+
+    Args:
+        parts: The parts by name; networks among them are described, so that `load_generator` can
+            rebuild them.
+
+    Raises:
+        TypeError: A part's state holds something other than tensors and primitives.
+    """
+    states = {name: part.state_dict() for name, part in parts.items()}
+    _check_primitive("state", states)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "vanillagan": vanillagan.__version__,
+        "networks": {
+            name: {"class": type(part).__name__, "config": getattr(part, "config", None)}
+            for name, part in parts.items()
+            if isinstance(part, nn.Module)
+        },
+        "parts": states,
+    }
+
+
+def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Writes a checkpoint to one file, which is whole or not there at all.
+
+    The file is written beside its place, flushed to the disk, and moved.
+
+    Args:
+        path: Where to; missing folders are made.
+        content: What `collect` gave.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a checkpoint, after its bytes have been checked, without running code from it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: The file is no checkpoint, is damaged, or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be a checkpoint file, got {str(path)!r}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"{path} is damaged: its record {damaged!r} fails its checksum")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of vanillagan: it must have been written by "
+            "`GANTrainer.save`"
+        )
+    if content["version"] > VERSION:
+        raise CheckpointError(
+            f"{path} has the format {content['version']} of vanillagan {content['vanillagan']}; "
+            f"this is vanillagan {vanillagan.__version__}, which reads formats up to {VERSION}"
+        )
+    return content
+
+
+def restore(parts: Mapping[str, Stateful], states: Mapping[str, Any]) -> None:
+    """Gives each part its state, or raises and leaves all parts as they were.
+
+    Raises:
+        CheckpointError: Parts are missing or unexpected, or a state doesn't fit its part.
+    """
+    _check_names("parts", expected=parts, got=states)
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            _check_weights(name, part.state_dict(), states[name])
+    before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(states[name])
+    except Exception as error:
+        for name, part in parts.items():
+            part.load_state_dict(before[name])
+        raise CheckpointError(f"the checkpoint's {name!r} doesn't fit: {error}") from error
+
+
+def load_generator(
+    path: str | os.PathLike[str],
+    *,
+    network: nn.Module | None = None,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
+    """Makes a generator ready to sample from a checkpoint alone.
+
+    It has the EMA weights where there are any, and is in eval mode.
+
+    Args:
+        path: A file that `GANTrainer.save` wrote.
+        network: For a generator that is not one of the library's own: one of the same
+            architecture, which gets the weights.
+        device: Where to put it.
+
+    Returns:
+        The generator: `generator.sample(25)` draws samples.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: The file is no checkpoint, or the generator in it needs `network`.
+        ValueError: The device is unknown or not available here.
+    """
+    resolved = resolve_device(device)
+    content = read(path)
+    description, states = content["networks"]["generator"], content["parts"]
+    weights = states["ema"]["network"] if "ema" in states else states["generator"]
+    if network is None:
+        if description["class"] not in REBUILDABLE or description["config"] is None:
+            raise CheckpointError(
+                f"{path} holds a generator of the class {description['class']}, which is not one "
+                "of the library's own: give one like it as `network`"
+            )
+        network = getattr(networks, description["class"])(**description["config"])
+    _check_weights("generator", network.state_dict(), weights)
+    network.load_state_dict(weights)
+    return network.to(resolved).eval()
+
+
+def _check_names(what: str, *, expected: Mapping[str, Any], got: Mapping[str, Any]) -> None:
+    missing = sorted(set(expected) - set(got))
+    unexpected = sorted(set(got) - set(expected))
+    if missing or unexpected:
+        raise CheckpointError(
+            f"the checkpoint's {what} don't fit: missing {missing or 'none'}, "
+            f"unexpected {unexpected or 'none'}"
+        )
+
+
+def _check_weights(name: str, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    """Raises where the weights are of another architecture, before any is loaded."""
+    _check_names(f"weights of the {name}", expected=mine, got=theirs)
+    for key, tensor in mine.items():
+        if tensor.shape != theirs[key].shape:
+            raise CheckpointError(
+                f"the checkpoint's {name} is of another architecture: `{key}` must have the shape "
+                f"{tuple(tensor.shape)}, got {tuple(theirs[key].shape)}"
+            )
+
+
+def _check_primitive(place: str, value: Any) -> None:
+    """Raises unless the value can be read back by `torch.load(weights_only=True)`."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_primitive(f"{place}[{key!r}]", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_primitive(f"{place}[{index}]", item)
+    elif value is not None and not isinstance(value, Tensor | bool | int | float | str | bytes):
+        raise TypeError(
+            f"`{place}` must hold tensors and primitives alone, got {type(value).__name__}"
+        )

@@ -1,0 +1,107 @@
+"""What the trainer refuses: players and parts that don't go together, and bad batches."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vanillagan.data import Batch
+from vanillagan.hooks import Callback
+from vanillagan.losses import AdversarialLoss
+from vanillagan.networks.blocks import check_labels, ends_in_sigmoid
+from vanillagan.penalties import Penalty
+
+__all__ = ["check_batch", "check_game", "warn_of_range"]
+
+
+def check_game(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    loss: AdversarialLoss,
+    penalties: Sequence[Penalty],
+    callbacks: Sequence[Callback],
+) -> None:
+    """Raises where the parts of a game are of the wrong kind or don't go together."""
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        _check_kind(name, network, nn.Module, "a torch.nn.Module")
+        if not any(weight.requires_grad for weight in network.parameters()):
+            raise ValueError(
+                f"`{name}` must have weights to train, got none that require gradients"
+            )
+    _check_kind("loss", loss, AdversarialLoss, "an AdversarialLoss such as BCEAdversarialLoss()")
+    for index, penalty in enumerate(penalties):
+        _check_kind(f"penalties[{index}]", penalty, Penalty, "a Penalty such as R1(0.5)")
+    for index, callback in enumerate(callbacks):
+        _check_kind(f"callbacks[{index}]", callback, Callback, "a Callback")
+    for attribute in ("sample_shape", "num_classes"):
+        mine, theirs = getattr(generator, attribute, None), getattr(discriminator, attribute, None)
+        if mine is not None and theirs is not None and mine != theirs:
+            raise ValueError(
+                f"`discriminator` must have the generator's {attribute} {mine}, got {theirs}"
+            )
+    _check_scores(discriminator, from_logits=getattr(loss, "from_logits", True), loss=loss)
+
+
+def _check_scores(discriminator: nn.Module, *, from_logits: bool, loss: AdversarialLoss) -> None:
+    if from_logits and ends_in_sigmoid(discriminator):
+        raise ValueError(
+            f"`loss` must take probabilities for a discriminator that ends in a Sigmoid, as "
+            f"BCEAdversarialLoss(from_logits=False) does, got {loss!r}; or leave the Sigmoid away"
+        )
+    if not from_logits and getattr(discriminator, "returns_logits", False):
+        raise ValueError(
+            f"`loss` must take logits, which {type(discriminator).__name__} gives, got {loss!r}"
+        )
+
+
+def check_batch(batch: Any, *, smallest: int, generator: nn.Module) -> Batch:
+    """Returns the batch as the networks need it, without labels that nobody reads; or raises."""
+    _check_kind("unpack_batch", batch, Batch, "a function that returns a Batch")
+    samples, labels = batch
+    _check_kind("batch", samples, Tensor, "a tensor of samples")
+    if not samples.is_floating_point():
+        raise TypeError(
+            f"`batch` must hold floats in [-1, 1], got samples of {samples.dtype}: convert bytes "
+            "with `images.float() / 127.5 - 1`, or wrap them in `vanillagan.data.ByteImages`"
+        )
+    shape = getattr(generator, "sample_shape", None)
+    if samples.dim() == 0 or (shape is not None and samples.shape[1:] != tuple(shape)):
+        raise ValueError(
+            f"`batch` must hold samples of the generator's shape {shape}, got samples of shape "
+            f"{tuple(samples.shape[1:])}"
+        )
+    if len(samples) < smallest:
+        raise ValueError(
+            f"`batch` must hold at least {smallest} samples (two for each step of a discriminator "
+            f"where a network has BatchNorm), got {len(samples)}"
+        )
+    # on another device this would wait for it
+    if samples.device.type == "cpu" and not bool(samples.sum().isfinite()):
+        raise ValueError("`batch` must be finite, got NaN or infinite values in the samples")
+    num_classes = getattr(generator, "num_classes", 0)
+    if num_classes == 0:
+        return Batch(samples)
+    check_labels(labels, num_classes, len(samples))
+    return Batch(samples, labels)
+
+
+def warn_of_range(samples: Tensor, generator: nn.Module) -> None:
+    """Warns where the generator can't reach the samples, because its Tanh ends at 1."""
+    if getattr(generator, "config", {}).get("output") != "tanh":
+        return
+    low, high = torch.aminmax(samples.detach())
+    if low < -1.001 or high > 1.001:
+        warnings.warn(
+            f"the samples lie in [{float(low):g}, {float(high):g}], but the generator's Tanh only "
+            "reaches [-1, 1]: scale the data, or make the generator with output='linear'",
+            stacklevel=4,
+        )
+
+
+def _check_kind(name: str, value: object, kind: type, expected: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` must be {expected}, got {value!r:.80}")

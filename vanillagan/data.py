@@ -1,0 +1,123 @@
+"""What the trainer reads: a batch of samples, byte images that stay bytes, and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from vanillagan.errors import check_integer, check_integers
+
+__all__ = ["Batch", "ByteImages", "LatentSampler", "normal_latent", "uniform_latent"]
+
+LatentSampler: TypeAlias = Callable[[int, torch.Generator], Tensor]
+"""Draws n latents from a random generator: `(n, generator) -> Tensor (n, ...)`, on the CPU."""
+
+
+class Batch(NamedTuple):
+    """Samples with, where there are any, their labels.
+
+    Attributes:
+        samples: Real samples, shape (N, *sample_shape), floats; in [-1, 1] for a Tanh generator.
+        labels: Their classes, shape (N,), integers, or None.
+    """
+
+    samples: Tensor
+    labels: Tensor | None = None
+
+    def split(self, parts: int) -> list[Batch]:
+        """Splits the batch into `parts` batches whose sizes differ by one at most."""
+        if parts == 1:
+            return [self]
+        samples = self.samples.tensor_split(parts)
+        labels = [None] * parts if self.labels is None else self.labels.tensor_split(parts)
+        return [Batch(*pair) for pair in zip(samples, labels, strict=True)]
+
+    @staticmethod
+    def join(batches: Sequence[Batch]) -> Batch:
+        """Joins batches into one, in order."""
+        if len(batches) == 1:
+            return batches[0]
+        labels = [batch.labels for batch in batches if batch.labels is not None]
+        return Batch(
+            torch.cat([batch.samples for batch in batches]), torch.cat(labels) if labels else None
+        )
+
+
+class ByteImages(Dataset[Any]):
+    """Images kept as bytes, scaled to floats in [-1, 1] as they are read.
+
+    A quarter of the memory of floats, and read by the batch.
+
+    Args:
+        images: Bytes, shape (N, channels, height, width), dtype uint8.
+        labels: Their classes, shape (N,), integers, or None.
+
+    Raises:
+        ValueError, TypeError: A wrong dtype or shape; the message names the argument.
+
+    Example:
+        >>> data = ByteImages(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
+        >>> data[torch.tensor([0, 1])].flatten()
+        tensor([-1.,  1.])
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+            kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(f"`images` must be a tensor of torch.uint8, got {kind}")
+        if images.dim() != 4:
+            raise ValueError(
+                "`images` must have the shape (N, channels, height, width), "
+                f"got {tuple(images.shape)}"
+            )
+        if labels is not None and labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"`labels` must have the shape ({len(images)},), got {tuple(labels.shape)}"
+            )
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Reads one image by an int, or a batch by a tensor or a slice of indices."""
+        samples = self.images[index].to(torch.float32).div_(127.5).sub_(1.0)
+        return samples if self.labels is None else (samples, self.labels[index])
+
+
+def normal_latent(*shape: int) -> LatentSampler:
+    """Noise from N(0, 1): a sampler of latents of shape (n, *shape), as in the source.
+
+    Example:
+        >>> normal_latent(100)(4, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 100])
+    """
+    shape = check_integers("shape", shape)
+    return lambda n, rng: torch.randn(n, *shape, generator=rng)
+
+
+def uniform_latent(*shape: int) -> LatentSampler:
+    """Noise from U(-1, 1): a sampler of latents of shape (n, *shape), as in the paper's own code.
+
+    Example:
+        >>> float(uniform_latent(100)(4, torch.Generator().manual_seed(0)).abs().max()) <= 1
+        True
+    """
+    shape = check_integers("shape", shape)
+    return lambda n, rng: torch.rand(n, *shape, generator=rng) * 2 - 1
+
+
+def latent_sampler_of(generator: nn.Module) -> LatentSampler:
+    """N(0, 1) of the generator's `latent_dim`; raises where it has none."""
+    latent_dim = getattr(generator, "latent_dim", None)
+    if latent_dim is None:
+        raise ValueError(
+            f"`latent` must be given for {type(generator).__name__}, which has no `latent_dim`: "
+            "a callable (n, torch.Generator) -> Tensor such as `normal_latent(100)`, got None"
+        )
+    return normal_latent(check_integer("latent_dim", latent_dim, minimum=1))

@@ -1,0 +1,155 @@
+"""What others attach to the trainer: callbacks, and what their hooks are given."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vanillagan.data import Batch
+
+if TYPE_CHECKING:
+    from vanillagan.trainer import GANTrainer
+
+__all__ = ["HOOKS", "Callback", "Player", "StepResult"]
+
+
+class StepResult(NamedTuple):
+    """What a training step has seen: detached tensors, which nothing has waited for yet.
+
+    Attributes:
+        discriminator_loss: D's adversarial loss, a scalar, without penalties.
+        generator_loss: G's adversarial loss, a scalar.
+        penalty: What penalties have added to D's loss in this step, a scalar; None without any.
+        real_scores: D's scores of the real samples, shape (N,).
+        fake_scores: D's scores of the fakes, shape (N,).
+    """
+
+    discriminator_loss: Tensor
+    generator_loss: Tensor
+    penalty: Tensor | None
+    real_scores: Tensor
+    fake_scores: Tensor
+
+
+@dataclass(frozen=True)
+class Player:
+    """One side of the game.
+
+    Attributes:
+        name: "generator" or "discriminator".
+        network: The network itself, which checkpoints hold and penalties run on.
+        forward: The network as training calls it: compiled, where the trainer compiles.
+        parameters: The weights that are trained.
+        optimizer: Its optimizer.
+    """
+
+    name: Literal["generator", "discriminator"]
+    network: nn.Module
+    forward: Callable[..., Tensor]
+    parameters: tuple[nn.Parameter, ...]
+    optimizer: Optimizer
+
+
+class Callback:
+    """Something that watches or steers training, through the hooks that it overrides.
+
+    A trainer's subclass overrides the same hooks, without the argument `trainer`; its own run
+    first, then those of the callbacks in order. A hook that nobody overrides costs nothing. A
+    subclass with an `on_...` method that is no hook is a `TypeError` where the class is made.
+
+    Attributes:
+        main_process_only: Whether, of several processes, only the first one calls its hooks: for
+            what writes files or to the console.
+
+    Example:
+        >>> class Count(Callback):
+        ...     steps = 0
+        ...     def on_step_end(self, trainer, result):
+        ...         self.steps += 1
+    """
+
+    main_process_only: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_hook_names(cls)
+
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        """Training begins, or goes on after a resume."""
+
+    def on_epoch_start(self, trainer: GANTrainer) -> None:
+        """An epoch begins, or goes on after a resume."""
+
+    def on_step_start(self, trainer: GANTrainer, batch: Batch) -> None:
+        """A step begins; `batch` is checked and on the device."""
+
+    def on_before_optimizer_step(self, trainer: GANTrainer, player: Player) -> None:
+        """A player's gradients are ready, and averaged over the processes."""
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        """A step is done; `trainer.progress` counts it already."""
+
+    def on_epoch_end(self, trainer: GANTrainer) -> None:
+        """An epoch is done; `trainer.progress` counts it already."""
+
+    def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
+        """An error is about to leave `fit`."""
+
+    def on_fit_end(self, trainer: GANTrainer) -> None:
+        """Training has come to its end or was stopped; not called after an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must outlive a resume: tensors and primitives; {} for nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave, before training goes on."""
+
+
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+"""The names of all hooks, in the order in which they are first called."""
+
+
+class CallbackStates:
+    """The states of a trainer's callbacks, by class, those with nothing to keep left out."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        names: Counter[str] = Counter()
+        self._callbacks: dict[str, Callback] = {}
+        for callback in callbacks:
+            name = type(callback).__name__
+            names[name] += 1
+            self._callbacks[f"{name}#{names[name]}"] = callback
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states that aren't empty."""
+        states = {name: callback.state_dict() for name, callback in self._callbacks.items()}
+        return {name: state for name, state in states.items() if state}
+
+    def load_state_dict(self, states: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave; callbacks may have come, but none may be gone."""
+        unexpected = sorted(set(states) - set(self._callbacks))
+        if unexpected:
+            raise ValueError(
+                f"it has states of the callbacks {unexpected}, which the trainer lacks"
+            )
+        for name, state in states.items():
+            self._callbacks[name].load_state_dict(state)
+
+
+def check_hook_names(cls: type) -> None:
+    """Raises where the class defines an `on_...` method that is no hook."""
+    for name in vars(cls):
+        if name.startswith("on_") and name not in HOOKS:
+            close = difflib.get_close_matches(name, HOOKS, n=1)
+            hint = f" (did you mean `{close[0]}`?)" if close else ""
+            raise TypeError(
+                f"`{cls.__name__}.{name}` must be one of the hooks {', '.join(HOOKS)}, "
+                f"got `{name}`{hint}"
+            )

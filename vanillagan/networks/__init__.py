@@ -1,0 +1,19 @@
+"""The networks of the game, and the blocks that they are composed of.
+
+Any `nn.Module` of the same call signature takes their place. What the trainer reads of a network,
+where it has it: `latent_dim`, `sample_shape`, `num_classes`.
+"""
+
+from vanillagan.networks.blocks import DownBlock, LinearBlock, UpBlock
+from vanillagan.networks.convolutional import ConvDiscriminator, ConvGenerator
+from vanillagan.networks.perceptrons import Discriminator, Generator
+
+__all__ = [
+    "ConvDiscriminator",
+    "ConvGenerator",
+    "Discriminator",
+    "DownBlock",
+    "Generator",
+    "LinearBlock",
+    "UpBlock",
+]

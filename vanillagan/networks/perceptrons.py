@@ -1,0 +1,142 @@
+"""The source's two perceptrons."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from vanillagan.errors import check_choice, check_integers
+from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
+from vanillagan.networks.blocks import LinearBlock, join_labels
+
+__all__ = ["Discriminator", "Generator"]
+
+
+class Generator(GeneratorBase):
+    """A perceptron that turns noise into samples.
+
+    Each block is Linear, BatchNorm (not in the first), LeakyReLU(0.2); the output is Linear, Tanh.
+    With the defaults it is the network of the source, with BatchNorm as the source's text means it.
+    The source's code passes 0.8 to `BatchNorm1d` by position, which PyTorch takes as eps;
+    `norm_eps=0.8, norm_momentum=0.1` gives that code as it is written.
+
+    Args:
+        latent_dim: Size of the noise vector, at least 1.
+        sample_shape: Shape of one sample, any number of dimensions: (2,), (1, 28, 28), ...
+        hidden: Widths of the blocks.
+        num_classes: Number of classes to condition on, 0 for none. One-hot labels are appended to
+            the noise (Mirza and Osindero, 2014, arXiv 1411.1784).
+        output: "tanh" for samples in [-1, 1], "linear" for samples without bounds.
+        norm_eps: Added to BatchNorm's variance.
+        norm_momentum: The weight of the newest batch in BatchNorm's running statistics; 0.2 is
+            what Keras calls a momentum of 0.8.
+
+    Raises:
+        ValueError, TypeError: An argument is out of its range; the message names it.
+
+    Source: Goodfellow et al., 2014 (arXiv 1406.2661), section 3: G(z; theta_g).
+
+    Example:
+        >>> import torch
+        >>> Generator()(torch.randn(4, 100)).shape
+        torch.Size([4, 1, 28, 28])
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 100,
+        sample_shape: tuple[int, ...] = (1, 28, 28),
+        *,
+        hidden: tuple[int, ...] = (128, 256, 512, 1024),
+        num_classes: int = 0,
+        output: Literal["tanh", "linear"] = "tanh",
+        norm_eps: float = 1e-5,
+        norm_momentum: float = 0.2,
+    ) -> None:
+        super().__init__(latent_dim, sample_shape, num_classes=num_classes)
+        hidden = check_integers("hidden", hidden)
+        check_choice("output", output, ("tanh", "linear"))
+        self.config |= {
+            "hidden": hidden,
+            "output": output,
+            "norm_eps": norm_eps,
+            "norm_momentum": norm_momentum,
+        }
+        widths = (self.latent_dim + num_classes, *hidden)
+        self.layers = nn.Sequential(
+            *(
+                LinearBlock(
+                    widths[i],
+                    widths[i + 1],
+                    normalize=i > 0,
+                    norm_eps=norm_eps,
+                    norm_momentum=norm_momentum,
+                )
+                for i in range(len(hidden))
+            ),
+            nn.Linear(hidden[-1], math.prod(self.sample_shape)),
+        )
+        if output == "tanh":
+            self.layers.append(nn.Tanh())
+
+    def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Turns latents (N, latent_dim) and labels (N,) into samples (N, *sample_shape)."""
+        self.check_latent(latent)
+        flat: Tensor = self.layers(join_labels(latent, labels, self.num_classes))
+        return flat.view(-1, *self.sample_shape)
+
+
+class Discriminator(DiscriminatorBase):
+    """A perceptron that tells samples of the data from samples of the generator.
+
+    Each block is Linear, LeakyReLU(0.2); the output is a single logit. `probability` gives the
+    D(x) of the paper.
+
+    Args:
+        sample_shape: Shape of one sample, any number of dimensions.
+        hidden: Widths of the blocks.
+        num_classes: Number of classes to condition on, 0 for none. One-hot labels are appended to
+            the flattened sample (Mirza and Osindero, 2014, arXiv 1411.1784).
+        dropout: The probability with which a feature is set to zero in training, in [0, 1).
+
+    Raises:
+        ValueError, TypeError: An argument is out of its range; the message names it.
+
+    Source: Goodfellow et al., 2014 (arXiv 1406.2661), section 3: D(x; theta_d).
+
+    Example:
+        >>> import torch
+        >>> Discriminator().probability(torch.zeros(4, 1, 28, 28)).shape
+        torch.Size([4])
+    """
+
+    independent_samples = True
+
+    def __init__(
+        self,
+        sample_shape: tuple[int, ...] = (1, 28, 28),
+        *,
+        hidden: tuple[int, ...] = (512, 256),
+        num_classes: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(sample_shape, num_classes=num_classes)
+        hidden = check_integers("hidden", hidden)
+        self.config |= {"hidden": hidden, "dropout": dropout}
+        widths = (math.prod(self.sample_shape) + num_classes, *hidden)
+        self.layers = nn.Sequential(
+            *(
+                LinearBlock(widths[i], widths[i + 1], normalize=False, dropout=dropout)
+                for i in range(len(hidden))
+            ),
+            nn.Linear(hidden[-1], 1),
+        )
+
+    def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Turns samples (N, *sample_shape) and labels (N,) into logits (N,)."""
+        self.check_samples(samples)
+        flat = join_labels(samples.flatten(1), labels, self.num_classes)
+        logits: Tensor = self.layers(flat)
+        return logits.squeeze(1)

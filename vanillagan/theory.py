@@ -1,0 +1,293 @@
+"""The theory of the 2014 paper, as functions to check a discriminator and a game against.
+
+Source of all of it: Goodfellow et al., 2014 (arXiv 1406.2661), section 4. Logarithms are natural.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+__all__ = [
+    "GLOBAL_MINIMUM",
+    "density_ratio",
+    "jensen_shannon_divergence",
+    "kl_divergence",
+    "optimal_discriminator",
+    "value_function",
+    "virtual_criterion",
+]
+
+GLOBAL_MINIMUM = -math.log(4)
+"""-log 4, the least value of C(G), reached where p_g = p_data (Theorem 1)."""
+
+TOTAL_TOLERANCE = 1e-3
+"""How far a total probability may be from 1: what a quadrature leaves."""
+
+Array: TypeAlias = npt.NDArray[Any]
+Values = TypeVar("Values", float, Array, Tensor)
+Density: TypeAlias = Callable[[Any], Any]
+
+
+@overload
+def optimal_discriminator(p_data: float, p_g: float) -> float: ...
+@overload
+def optimal_discriminator(p_data: Tensor, p_g: Tensor | float) -> Tensor: ...
+@overload
+def optimal_discriminator(p_data: Array, p_g: Array | float) -> Array: ...
+@overload
+def optimal_discriminator(p_data: Distribution, p_g: Distribution) -> Callable[[Any], Tensor]: ...
+@overload
+def optimal_discriminator(p_data: Density, p_g: Density) -> Callable[[Any], Any]: ...
+def optimal_discriminator(p_data: Any, p_g: Any) -> Any:
+    """The discriminator that is best against a fixed generator, Proposition 1 of the paper.
+
+    D*(x) = p_data(x) / (p_data(x) + p_g(x))
+
+    Where both densities are zero D* is undefined: NaN there.
+
+    Args:
+        p_data: The data's density: numbers, a NumPy array or a tensor of density values, at least
+            0; or a callable x -> density values; or a `torch.distributions.Distribution`.
+        p_g: The generator's density, likewise. Values of both must broadcast.
+
+    Returns:
+        For values: D* at the same points, in [0, 1], of the same kind: a float, an array, or a
+        tensor. For callables and distributions: a callable x -> D*(x). For distributions it is
+        computed from log densities, so that it is exact far in the tails, and x may lie outside of
+        the support of either.
+
+    Raises:
+        ValueError: A density is negative, or the shapes don't broadcast.
+        TypeError: An argument is of another kind, or the two are of kinds that don't go together.
+
+    Example:
+        >>> optimal_discriminator(0.3, 0.1)
+        0.75
+        >>> normal = torch.distributions.Normal
+        >>> optimal_discriminator(normal(0.0, 1.0), normal(2.0, 1.0))(torch.tensor(1.0))
+        tensor(0.5000)
+    """
+    if isinstance(p_data, Distribution) and isinstance(p_g, Distribution):
+        return lambda x: torch.sigmoid(_log_density(p_data, x) - _log_density(p_g, x))
+    if _is_density(p_data) and _is_density(p_g):
+        return lambda x: optimal_discriminator(p_data(x), p_g(x))
+    p, q = _as_tensors(p_data=p_data, p_g=p_g)
+    return _in_kind_of((p_data, p_g), p / (p + q))
+
+
+def value_function(d_real: Values, d_fake: Values) -> Values:
+    """The game's value V(D, G) = E log D(x) + E log(1 - D(G(z))), equation 1.
+
+    Args:
+        d_real: D(x), probabilities in [0, 1] of real samples, any shape.
+        d_fake: D(G(z)), probabilities in [0, 1] of fakes, any shape.
+
+    Returns:
+        The value, of the same kind; at most 0, and -log 4 where D = 1/2 everywhere.
+
+    Raises:
+        ValueError: A value is outside of [0, 1].
+        TypeError: An argument is no number, array or tensor.
+
+    Example:
+        >>> value_function(0.5, 0.5) == GLOBAL_MINIMUM
+        True
+    """
+    real, fake = _as_tensors(broadcast=False, d_real=d_real, d_fake=d_fake)
+    for name, probabilities in (("d_real", real), ("d_fake", fake)):
+        if bool((probabilities > 1).any()):
+            raise ValueError(
+                f"`{name}` must be probabilities in [0, 1], got {float(probabilities.max()):g}"
+            )
+    value: Values = _in_kind_of((d_real, d_fake), real.log().mean() + torch.log1p(-fake).mean())
+    return value
+
+
+def kl_divergence(p: Any, q: Any, *, dx: Any = 1.0) -> Any:
+    """The Kullback-Leibler divergence KL(p || q) = sum p log(p / q) dx.
+
+    Args:
+        p: Probabilities, or density values at the points of a quadrature, shape (..., n): a NumPy
+            array or a tensor, at least 0, of total 1 over the last dimension.
+        q: Likewise.
+        dx: The weight of each point: 1 for probabilities, the spacing of a grid for densities.
+
+    Returns:
+        The divergence, at least 0, shape (...), of the same kind; infinite where q = 0 < p.
+
+    Raises:
+        ValueError: A value is negative, shapes don't broadcast, or a total isn't 1.
+
+    Example:
+        >>> kl_divergence(np.array([0.5, 0.5]), np.array([0.5, 0.5]))
+        0.0
+    """
+    p_values, q_values, weight = _as_probabilities(p, q, dx)
+    return _in_kind_of((p, q), _kl(p_values, q_values, weight))
+
+
+def jensen_shannon_divergence(p: Any, q: Any, *, dx: Any = 1.0) -> Any:
+    """The Jensen-Shannon divergence JSD(p || q) = KL(p || m) / 2 + KL(q || m) / 2, m = (p + q) / 2.
+
+    Args:
+        p: Probabilities or density values, as for `kl_divergence`.
+        q: Likewise.
+        dx: The weight of each point.
+
+    Returns:
+        The divergence, in [0, log 2], shape (...), of the same kind.
+
+    Raises:
+        ValueError: A value is negative, shapes don't broadcast, or a total isn't 1.
+    """
+    p_values, q_values, weight = _as_probabilities(p, q, dx)
+    return _in_kind_of((p, q), _jsd(p_values, q_values, weight))
+
+
+def virtual_criterion(p_data: Any, p_g: Any, *, dx: Any = 1.0) -> Any:
+    """What the generator minimises against the best discriminator, equations 4 to 6.
+
+    C(G) = max_D V(D, G) = -log 4 + 2 JSD(p_data || p_g)
+
+    Args:
+        p_data: The data's probabilities or density values, as for `kl_divergence`.
+        p_g: The generator's.
+        dx: The weight of each point.
+
+    Returns:
+        C(G), in [-log 4, 0], shape (...), of the same kind; -log 4 just where p_g = p_data
+        (Theorem 1).
+
+    Raises:
+        ValueError: A value is negative, shapes don't broadcast, or a total isn't 1.
+
+    Example:
+        >>> virtual_criterion(np.array([0.2, 0.8]), np.array([0.2, 0.8])) == GLOBAL_MINIMUM
+        True
+    """
+    p, q, weight = _as_probabilities(p_data, p_g, dx, names=("p_data", "p_g"))
+    return _in_kind_of((p_data, p_g), GLOBAL_MINIMUM + 2 * _jsd(p, q, weight))
+
+
+def density_ratio(logits: Values) -> Values:
+    """The density ratio p_data / p_g = D / (1 - D) = exp(logit) that a discriminator has learned.
+
+    Args:
+        logits: A discriminator's logits, any shape.
+
+    Returns:
+        The ratio, above 0, same shape and kind.
+
+    Example:
+        >>> density_ratio(0.0)
+        1.0
+    """
+    ratio: Values = _in_kind_of((logits,), _as_tensor("logits", logits).exp())
+    return ratio
+
+
+def _kl(p: Tensor, q: Tensor, weight: Tensor) -> Tensor:
+    terms = torch.where(p > 0, p * (p / q).log(), 0.0)
+    return (terms * weight).sum(-1)
+
+
+def _jsd(p: Tensor, q: Tensor, weight: Tensor) -> Tensor:
+    middle = (p + q) / 2
+    return (_kl(p, middle, weight) + _kl(q, middle, weight)) / 2
+
+
+def _log_density(distribution: Distribution, x: Any) -> Tensor:
+    """log p(x), which is -inf outside of the support, where PyTorch raises or extrapolates."""
+    points = torch.as_tensor(x)
+    support: Any = distribution.support
+    inside: Tensor = support.check(points)
+    if bool(inside.all()):
+        return distribution.log_prob(points)
+    log_density = torch.full(inside.shape, -math.inf, dtype=points.dtype, device=points.device)
+    log_density[inside] = distribution.log_prob(points[inside])
+    return log_density
+
+
+def _is_density(value: Any) -> bool:
+    return callable(value) and not isinstance(value, Tensor | np.ndarray | Distribution)
+
+
+def _as_probabilities(
+    p: Any, q: Any, dx: Any, names: tuple[str, str] = ("p", "q")
+) -> tuple[Tensor, Tensor, Tensor]:
+    tensors = _as_tensors(**dict(zip(names, (p, q), strict=True)))
+    weight = torch.as_tensor(dx, dtype=tensors[0].dtype, device=tensors[0].device)
+    for name, values in zip(names, tensors, strict=True):
+        if values.dim() == 0:
+            raise ValueError(f"`{name}` must have at least one dimension, got a number")
+        total = (values * weight).sum(-1)
+        worst = float((total - 1).abs().max()) if total.numel() else 0.0
+        if not worst <= TOTAL_TOLERANCE:
+            raise ValueError(
+                f"`{name}` must have a total of 1 over the last dimension, with dx={dx!r}, "
+                f"got a total that is off by {worst:g}"
+            )
+    return *tensors, weight
+
+
+def _as_tensors(*, broadcast: bool = True, **named: Any) -> tuple[Tensor, Tensor]:
+    """Two arguments of values as tensors of one dtype; both are at least 0."""
+    first, second = (_as_tensor(name, value) for name, value in named.items())
+    for name, values in zip(named, (first, second), strict=True):
+        if bool((values < 0).any()):
+            raise ValueError(f"`{name}` must be at least 0, got {float(values.min()):g}")
+    dtype = _common_dtype(tuple(named.values()), first, second)
+    first, second = first.to(dtype), second.to(dtype)
+    if broadcast:
+        try:
+            first, second = torch.broadcast_tensors(first, second)
+        except RuntimeError as error:
+            a, b = named
+            raise ValueError(
+                f"`{a}` and `{b}` must have shapes that broadcast, got {tuple(first.shape)} and "
+                f"{tuple(second.shape)}"
+            ) from error
+    return first, second
+
+
+def _common_dtype(values: tuple[Any, ...], first: Tensor, second: Tensor) -> torch.dtype:
+    """The dtype of the arrays among the values; a number beside them takes theirs."""
+    dtypes = [
+        tensor.dtype
+        for value, tensor in zip(values, (first, second), strict=True)
+        if isinstance(value, Tensor | np.ndarray)
+    ]
+    if not dtypes:
+        return torch.float64
+    dtype = torch.promote_types(dtypes[0], dtypes[-1])
+    return dtype if dtype.is_floating_point else torch.get_default_dtype()
+
+
+def _as_tensor(name: str, value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    if isinstance(value, np.ndarray | np.number):
+        return torch.as_tensor(np.asarray(value, dtype=np.result_type(value, np.float32)))
+    if isinstance(value, int | float):
+        return torch.tensor(value, dtype=torch.float64)
+    raise TypeError(
+        f"`{name}` must be a number, a NumPy array or a tensor of values"
+        f", got {type(value).__name__}"
+    )
+
+
+def _in_kind_of(values: tuple[Any, ...], result: Tensor) -> Any:
+    """The result as the kind of the arguments: a tensor, an array, or for numbers a float."""
+    if any(isinstance(value, Tensor) for value in values):
+        return result
+    if any(isinstance(value, np.ndarray) for value in values) and result.dim() > 0:
+        return result.numpy()
+    return result.item() if result.dim() == 0 else result.numpy()

@@ -1,0 +1,582 @@
+"""The training loop of a GAN, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vanillagan import checkpoint
+from vanillagan.checks import check_batch, check_game, warn_of_range
+from vanillagan.data import Batch, LatentSampler, latent_sampler_of
+from vanillagan.ema import EMA
+from vanillagan.errors import check_choice, check_integer
+from vanillagan.hooks import (
+    HOOKS,
+    Callback,
+    CallbackStates,
+    Player,
+    StepResult,
+    check_hook_names,
+)
+from vanillagan.losses import AdversarialLoss, BCEAdversarialLoss
+from vanillagan.networks.blocks import has_batch_norm, scores_samples_alone
+from vanillagan.optimizers import OptimizerFactory, make_player
+from vanillagan.penalties import Penalty
+from vanillagan.progress import History, Progress
+from vanillagan.runtime import (
+    LatentRNG,
+    Processes,
+    ProcessRNG,
+    autocast,
+    dtype_of,
+    resolve_device,
+)
+from vanillagan.sampling import Labels, draw_samples
+from vanillagan.sources import Order, Source, open_source
+
+__all__ = ["GANTrainer"]
+
+UpdateOrder = Literal["generator_first", "discriminator_first"]
+
+
+class DiscriminatorStep(NamedTuple):
+    """What a step of the discriminator gives: as in `StepResult`."""
+
+    loss: Tensor
+    penalty: Tensor | None
+    real_scores: Tensor
+    fake_scores: Tensor
+
+
+class GeneratorStep(NamedTuple):
+    """What a step of the generator gives: its loss, and the fakes that it was computed on."""
+
+    loss: Tensor
+    fake: Tensor
+
+
+class GANTrainer:
+    """Plays a generator against a discriminator.
+
+    The loop, which `fit` and `train_step` are:
+
+        on_fit_start
+        for each epoch:
+            on_epoch_start
+            for each batch:
+                on_step_start
+                the generator's step, then the discriminator's     (or the other way round)
+                    loss, backward, on_before_optimizer_step, optimizer step
+                on_step_end
+            on_epoch_end
+        on_fit_end                                                 (or on_exception)
+
+    A subclass overrides any of the steps, `unpack_batch`, `parts`, or a hook of `Callback` (without
+    its argument `trainer`).
+
+    Args:
+        generator: `forward(latent, labels=None) -> samples (N, *sample_shape)`.
+        discriminator: `forward(samples, labels=None) -> scores`, one for each sample.
+        loss: The game.
+        penalties: Added to the discriminator's loss.
+        generator_optimizer: Makes the generator's optimizer from its weights.
+        discriminator_optimizer: Makes the discriminator's.
+        discriminator_steps: The k of Algorithm 1: the discriminator's steps for one of the
+            generator's, each on real samples and noise of its own. At least 1.
+        update_order: "generator_first", as in the source: the generator's step comes first, and the
+            discriminator's reuses its fakes. "discriminator_first", as in Algorithm 1 of the paper:
+            k steps of the discriminator, then one of the generator, all with fresh noise.
+        latent: Draws the noise, `(n, torch.Generator) -> Tensor`; by default N(0, 1) of
+            `generator.latent_dim`.
+        ema: Averages the generator's weights: `EMA(0.999)`. A new one for each trainer.
+        device: Where to train, such as "cpu" or "cuda:0"; by default the accelerator, if any.
+        precision: "fp32", or "bf16" for autocast to bfloat16.
+        compile: Whether the networks run through `torch.compile` in training.
+        callbacks: Watch and steer the training; their hooks run in this order.
+        seed: Fixes the noise and the order of samples, at least 0. (The weights are drawn before
+            there is a trainer: `torch.manual_seed` fixes those.)
+
+    Attributes:
+        generator: The generator.
+        discriminator: The discriminator.
+        ema: The average of the generator's weights, or None.
+        progress: How far the run is.
+        history: The losses of each step.
+        device: Where it trains.
+        stop_reason: Why the last `fit` was stopped, or None.
+
+    Raises:
+        ValueError, TypeError: An argument is wrong, or two of them don't go together.
+
+    Source: Goodfellow et al., 2014 (arXiv 1406.2661), Algorithm 1.
+
+    Example:
+        >>> from vanillagan import Discriminator, Generator
+        >>> trainer = GANTrainer(Generator(8, (2,)), Discriminator((2,)), device="cpu")
+        >>> history = trainer.fit(torch.rand(256, 2) * 2 - 1, epochs=1, batch_size=64)
+        >>> len(history), trainer.sample(5).shape
+        (4, torch.Size([5, 2]))
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_hook_names(cls)
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        loss: AdversarialLoss | None = None,
+        penalties: Sequence[Penalty] = (),
+        generator_optimizer: OptimizerFactory | None = None,
+        discriminator_optimizer: OptimizerFactory | None = None,
+        discriminator_steps: int = 1,
+        update_order: UpdateOrder = "generator_first",
+        latent: LatentSampler | None = None,
+        ema: EMA | None = None,
+        device: torch.device | str | None = None,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        compile: bool = False,
+        callbacks: Sequence[Callback] = (),
+        seed: int = 0,
+    ) -> None:
+        self.loss = BCEAdversarialLoss() if loss is None else loss
+        self.penalties = tuple(penalties)
+        self.callbacks = tuple(callbacks)
+        check_game(generator, discriminator, self.loss, self.penalties, self.callbacks)
+        self.discriminator_steps = check_integer(
+            "discriminator_steps", discriminator_steps, minimum=1
+        )
+        self.update_order = check_choice(
+            "update_order", update_order, ("generator_first", "discriminator_first")
+        )
+        self.device = resolve_device(device)
+        self.precision = check_choice("precision", precision, ("fp32", "bf16"))
+        self.latent = latent_sampler_of(generator) if latent is None else latent
+        check_integer("seed", seed, minimum=0)
+
+        self.generator = generator.to(self.device)
+        self.discriminator = discriminator.to(self.device)
+        self.processes = Processes(self.device)
+        self.processes.broadcast([generator, discriminator])
+        self.players: dict[str, Player] = {
+            "generator": make_player("generator", generator, generator_optimizer, compile),
+            "discriminator": make_player(
+                "discriminator", discriminator, discriminator_optimizer, compile
+            ),
+        }
+        self.ema = ema
+        if ema is not None:
+            ema.start(generator)
+
+        self.progress = Progress()
+        self.history = History()
+        self.stop_reason: str | None = None
+        normalizes = has_batch_norm(generator) or has_batch_norm(discriminator)
+        self._smallest_batch = 2 if normalizes else 1
+        self._scores_jointly = scores_samples_alone(discriminator)
+        self._order = Order(seed, rank=self.processes.rank, processes=self.processes.count)
+        self._latent_rng = LatentRNG(seed)
+        self._listeners = self._find_listeners()
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: Any,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int = 64,
+    ) -> History:
+        """Trains until the run has had so many epochs or steps, whichever comes first.
+
+        Both are totals for the run, so that a script restarted after `load` goes on to the same
+        end. A partial last batch is used; one of a single sample is left out where a network has
+        BatchNorm, which can't normalise it.
+
+        Args:
+            data: A tensor (N, *sample_shape), a map-style Dataset, a DataLoader, or any iterable of
+                batches; see `unpack_batch` for what a batch may be. Tensors and datasets that are
+                tensors are read in memory.
+            epochs: Passes over the data.
+            steps: Training steps.
+            batch_size: Real samples in a batch, over all processes; each step reads
+                `discriminator_steps` batches. A DataLoader or an iterable brings its own.
+
+        Returns:
+            The losses of each step of the run so far.
+
+        Raises:
+            ValueError, TypeError: An argument is wrong, the data is empty, or a batch in it is bad.
+        """
+        for name, total in (("epochs", epochs), ("steps", steps)):
+            if total is not None:
+                check_integer(name, total, minimum=1)
+        if epochs is None and steps is None:
+            raise ValueError("`epochs` or `steps` must be given, got None for both")
+        source = self._open(data, check_integer("batch_size", batch_size, minimum=1))
+        self.progress.epochs, self.progress.steps = epochs, steps
+        self.stop_reason = None
+        if self.progress.is_complete:
+            warnings.warn(
+                f"nothing is left to do: the run has had {self.progress.epoch} epochs and "
+                f"{self.progress.step} steps, and `epochs` and `steps` are totals, got "
+                f"epochs={epochs}, steps={steps}",
+                stacklevel=2,
+            )
+        self.generator.train()
+        self.discriminator.train()
+        try:
+            self._call("on_fit_start")
+            while not self._is_over():
+                self._call("on_epoch_start")
+                self._run_epoch(source)
+            self._call("on_fit_end")
+        except BaseException as error:
+            self._call("on_exception", error)
+            raise
+        return self.history
+
+    def _run_epoch(self, source: Source) -> None:
+        """Runs what is left of the epoch under way, or as much of it as is wanted."""
+        for batch in self._batches(source):
+            self.train_step(batch)
+            if self._is_over() and not self.progress.at_epoch_end:
+                return
+        if self.progress.batch == 0:
+            raise ValueError(
+                f"`data` must give {self.discriminator_steps} batches or more in each epoch, got "
+                f"fewer in epoch {self.progress.epoch} (an iterator can be read only once)"
+            )
+        self.progress.count_epoch()
+        self._call("on_epoch_end")
+
+    def train_step(self, batch: Any) -> StepResult:
+        """Plays one round: the steps of the discriminator, and one of the generator.
+
+        Args:
+            batch: The real samples of the whole round, in any form that `unpack_batch` takes. With
+                `discriminator_steps=k` it is split into k parts, one for each of the
+                discriminator's steps.
+
+        Returns:
+            The losses and scores of the last step of either player, as tensors on the device.
+
+        Raises:
+            ValueError, TypeError: The batch is bad; nothing has changed.
+        """
+        batch = self._prepare(batch, smallest=self._smallest_batch * self.discriminator_steps)
+        self._call("on_step_start", batch)
+        parts = batch.split(self.discriminator_steps)
+        if self.update_order == "generator_first":
+            for_generator = self.generator_step(parts[0])
+            for_discriminator = self.discriminator_step(parts[0], for_generator.fake)
+            for part in parts[1:]:
+                for_discriminator = self.discriminator_step(part)
+        else:
+            for part in parts:
+                for_discriminator = self.discriminator_step(part)
+            for_generator = self.generator_step(parts[-1])
+        if self.ema is not None:
+            self.ema.update(self.generator)
+        result = StepResult(
+            for_discriminator.loss,
+            for_generator.loss,
+            for_discriminator.penalty,
+            for_discriminator.real_scores,
+            for_discriminator.fake_scores,
+        )
+        self.progress.count_step()
+        self.history.append(result)
+        self._call("on_step_end", result)
+        return result
+
+    def generator_step(self, batch: Batch) -> GeneratorStep:
+        """Makes as many fakes as the batch has samples, and moves the generator to pass them.
+
+        Args:
+            batch: Real samples on the device; the labels and, for a relativistic game, the samples
+                are read.
+
+        Returns:
+            The loss, and the fakes before the generator moved, both detached.
+        """
+        fake = self._generate(batch)
+        with _frozen(self.players["discriminator"]):
+            fake_scores = self._score(Batch(fake, batch.labels))
+            real_scores = self._score(batch) if self.loss.needs_real else None
+            loss = self.loss.generator(fake_scores, real_scores)
+            self._descend(self.players["generator"], loss)
+        return GeneratorStep(loss.detach(), fake.detach())
+
+    def discriminator_step(self, batch: Batch, fake: Tensor | None = None) -> DiscriminatorStep:
+        """Moves the discriminator to tell the batch's samples from fakes.
+
+        Args:
+            batch: Real samples on the device.
+            fake: As many fakes, detached; fresh ones are made if there are none.
+
+        Returns:
+            The loss, the penalties, and the scores, all detached.
+        """
+        if fake is None:
+            with torch.no_grad():
+                fake = self._generate(batch)
+        fakes = Batch(fake, batch.labels)
+        if self._scores_jointly:
+            real_scores, fake_scores = self._score(Batch.join([batch, fakes])).chunk(2)
+        else:
+            real_scores, fake_scores = self._score(batch), self._score(fakes)
+        loss = self.loss.discriminator(real_scores, fake_scores)
+        penalty = self._penalty(batch, fake)
+        self._descend(self.players["discriminator"], loss if penalty is None else loss + penalty)
+        return DiscriminatorStep(
+            loss.detach(),
+            None if penalty is None else penalty.detach(),
+            real_scores.detach(),
+            fake_scores.detach(),
+        )
+
+    def _descend(self, player: Player, loss: Tensor) -> None:
+        """Moves one player down the gradient of its loss."""
+        player.optimizer.zero_grad()
+        loss.backward()
+        self.processes.average_gradients(player.parameters)
+        self._call("on_before_optimizer_step", player)
+        player.optimizer.step()
+
+    def _generate(self, batch: Batch) -> Tensor:
+        """Makes as many fakes as the batch has samples, of its labels where it has any."""
+        n = len(batch.samples)
+        drawn = self.latent(n * self.processes.count, self._latent_rng.generator)
+        latent = self.processes.share(drawn)
+        latent = latent.to(self.device, batch.samples.dtype if latent.is_floating_point() else None)
+        with autocast(self.device, self.precision):
+            fake = self.players["generator"].forward(latent, *_labels_of(batch))
+        return fake.to(batch.samples.dtype)
+
+    def _score(self, batch: Batch) -> Tensor:
+        """The discriminator's scores of samples, of which losses are computed in full precision."""
+        with autocast(self.device, self.precision):
+            scores = self.players["discriminator"].forward(batch.samples, *_labels_of(batch))
+        return scores.to(batch.samples.dtype)
+
+    def _penalty(self, batch: Batch, fake: Tensor) -> Tensor | None:
+        """The sum of the penalties that are due in this step, on the network itself, in fp32."""
+
+        def critic(samples: Tensor) -> Tensor:
+            scores: Tensor = self.discriminator(samples, *_labels_of(batch))
+            return scores
+
+        due = [penalty for penalty in self.penalties if self.progress.step % penalty.every == 0]
+        if not due:
+            return None
+        return torch.stack(
+            [penalty.every * penalty(critic, batch.samples, fake) for penalty in due]
+        ).sum()
+
+    # -- data --------------------------------------------------------------------------------------
+
+    def unpack_batch(self, batch: Any) -> Batch:
+        """Turns what the data gives into a `Batch`; a subclass overrides it for other forms.
+
+        Args:
+            batch: A `Batch`; a tensor of samples; a pair (samples, labels); or a mapping with the
+                key "samples", "images" or "image" and perhaps "labels" or "label".
+
+        Raises:
+            TypeError: The batch has another form.
+        """
+        if isinstance(batch, Batch):
+            return batch
+        if isinstance(batch, Tensor):
+            return Batch(batch)
+        if isinstance(batch, Mapping):
+            samples = [batch[key] for key in ("samples", "images", "image") if key in batch]
+            labels = [batch[key] for key in ("labels", "label") if key in batch]
+            if samples:
+                return Batch(samples[0], labels[0] if labels else None)
+        elif isinstance(batch, Sequence) and 1 <= len(batch) <= 2:
+            return Batch(*batch)
+        raise TypeError(
+            "`batch` must be a tensor, a pair (samples, labels) or a mapping with the key "
+            f"'samples', got {batch!r:.80}; override `unpack_batch` for other forms"
+        )
+
+    def _open(self, data: Any, batch_size: int) -> Source:
+        """Finds the way to read the data, and notices if it isn't that of the epoch under way."""
+        before = self._order.state_dict()
+        self._order.smallest_batch = self._smallest_batch
+        try:
+            source = open_source(data, self._order, batch_size)
+        except (TypeError, ValueError):
+            self._order.load_state_dict(before)
+            raise
+        batches = source.batches_per_epoch
+        self.progress.steps_per_epoch = batches and batches // self.discriminator_steps
+        if self.progress.batch and self._order.state_dict() != before:
+            warnings.warn(
+                f"the epoch under way starts anew: it was of {before}, and `data` and `batch_size` "
+                f"now give {self._order.state_dict()}",
+                stacklevel=3,
+            )
+            self.progress.batch = 0
+        return source
+
+    def _batches(self, source: Source) -> Iterator[Batch]:
+        """The batches of the epoch under way, each joined of one for each discriminator's step."""
+        k = self.discriminator_steps
+        parts: list[Batch] = []
+        for batch in source.batches(self.progress.epoch, skip=self.progress.batch * k):
+            parts.append(self._prepare(batch, smallest=self._smallest_batch))
+            if len(parts) == k:
+                yield Batch.join(parts)
+                parts = []
+
+    def _prepare(self, batch: Any, *, smallest: int) -> Batch:
+        """The batch unpacked, checked, and on the device."""
+        unpacked = self.unpack_batch(batch)
+        samples, labels = check_batch(unpacked, smallest=smallest, generator=self.generator)
+        if self.progress.step == 0:
+            warn_of_range(samples, self.generator)
+        samples = samples.to(self.device, dtype_of(self.generator), non_blocking=True)
+        return Batch(samples, None if labels is None else labels.to(self.device, non_blocking=True))
+
+    # -- sampling ----------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        n: int,
+        *,
+        labels: Labels = None,
+        latent: Tensor | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Draws n samples in eval mode, with the EMA weights where there are any.
+
+        Training goes on afterwards as if nothing had been drawn.
+
+        Args:
+            n: How many samples, at least 1.
+            labels: For a conditional generator: n classes, or one for all samples.
+            latent: The noise itself, shape (n, ...), in place of drawn noise.
+            seed: Makes the samples repeatable; None draws new ones at each call.
+
+        Returns:
+            Samples of shape (n, *sample_shape), on the trainer's device.
+
+        Raises:
+            ValueError, TypeError: An argument is wrong, or labels and network don't fit.
+        """
+        network = self.generator if self.ema is None else self.ema.network
+        return draw_samples(
+            network, n, labels=labels, latent=latent, latent_sampler=self.latent, seed=seed
+        )
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, checkpoint.Stateful]:
+        """All that the future of the run depends on, by name: what a checkpoint holds.
+
+        A subclass with a state of its own adds it: `return super().parts() | {"mine": mine}`.
+        """
+        parts: dict[str, checkpoint.Stateful] = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "generator_optimizer": self.players["generator"].optimizer,
+            "discriminator_optimizer": self.players["discriminator"].optimizer,
+            "progress": self.progress,
+            "history": self.history,
+            "order": self._order,
+            "latent_rng": self._latent_rng,
+            "global_rng": ProcessRNG(self.processes),
+            "callbacks": CallbackStates(self.callbacks),
+        }
+        return parts if self.ema is None else parts | {"ema": self.ema}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a checkpoint, from which training goes on bit for bit on the CPU.
+
+        Where several processes train, all of them call it, and the first one writes.
+
+        Args:
+            path: Where to; missing folders are made. The file is whole or not there at all.
+
+        Raises:
+            TypeError: A part's state holds something other than tensors and primitives.
+        """
+        content = checkpoint.collect(self.parts())
+        if self.processes.rank == 0:
+            checkpoint.write(path, content)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Goes back to a checkpoint; `fit` then goes on from there.
+
+        Args:
+            path: A file that `save` wrote, for the same networks, optimizers and callbacks.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            CheckpointError: The file is no checkpoint, is damaged, or doesn't fit; the trainer is
+                as it was.
+        """
+        checkpoint.restore(self.parts(), checkpoint.read(path)["parts"])
+
+    # -- stopping and hooks ------------------------------------------------------------------------
+
+    def stop(self, reason: str) -> None:
+        """Ends `fit` after the step under way; all processes agree on it.
+
+        Args:
+            reason: Why, kept in `stop_reason`.
+        """
+        self.stop_reason = reason
+
+    def _is_over(self) -> bool:
+        if self.processes.any(self.stop_reason is not None):
+            self.stop_reason = self.stop_reason or "stopped by another process"
+            return True
+        return self.progress.is_complete
+
+    def _find_listeners(self) -> dict[str, list[Callable[..., None]]]:
+        """Who is called at each hook: the trainer's subclass, then its callbacks in order."""
+        listeners: dict[str, list[Callable[..., None]]] = {}
+        for name in HOOKS:
+            own = [getattr(self, name)] if hasattr(self, name) else []
+            others = [
+                partial(getattr(callback, name), self)
+                for callback in self.callbacks
+                if (self.processes.rank == 0 or not callback.main_process_only)
+                and getattr(type(callback), name) is not getattr(Callback, name)
+            ]
+            listeners[name] = own + others
+        return listeners
+
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for listener in self._listeners[hook]:
+            listener(*arguments)
+
+
+def _labels_of(batch: Batch) -> tuple[Tensor, ...]:
+    return () if batch.labels is None else (batch.labels,)
+
+
+@contextmanager
+def _frozen(player: Player) -> Iterator[None]:
+    """Spares the idle player's weights their gradients."""
+    for weight in player.parameters:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in player.parameters:
+            weight.requires_grad_(True)
