@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -27,6 +27,38 @@ class Batch(NamedTuple):
 
     samples: Tensor
     labels: Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a network is called with: the samples, then the labels if there are any."""
+        return (self.samples,) if self.labels is None else (self.samples, self.labels)
+
+    @staticmethod
+    def of(value: Any) -> Batch:
+        """Makes a batch of what data usually gives.
+
+        Args:
+            value: A `Batch`; a tensor of samples; a pair (samples, labels); or a mapping with the
+                key "samples", "images" or "image" and perhaps "labels" or "label".
+
+        Raises:
+            TypeError: The value has another form.
+        """
+        if isinstance(value, Batch):
+            return value
+        if isinstance(value, Tensor):
+            return Batch(value)
+        if isinstance(value, Mapping):
+            samples = [value[key] for key in ("samples", "images", "image") if key in value]
+            labels = [value[key] for key in ("labels", "label") if key in value]
+            if samples:
+                return Batch(samples[0], labels[0] if labels else None)
+        elif isinstance(value, Sequence) and 1 <= len(value) <= 2:
+            return Batch(*value)
+        raise TypeError(
+            "`batch` must be a tensor, a pair (samples, labels) or a mapping with the key "
+            f"'samples', got {value!r:.80}; override `GANTrainer.unpack_batch` for other forms"
+        )
 
     def split(self, parts: int) -> list[Batch]:
         """Splits the batch into `parts` batches whose sizes differ by one at most."""

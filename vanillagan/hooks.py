@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -54,6 +56,17 @@ class Player:
     forward: Callable[..., Tensor]
     parameters: tuple[nn.Parameter, ...]
     optimizer: Optimizer
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Spares the player's weights their gradients while the other one moves."""
+        for weight in self.parameters:
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in self.parameters:
+                weight.requires_grad_(True)
 
 
 class Callback:
@@ -114,6 +127,21 @@ class Callback:
 
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 """The names of all hooks, in the order in which they are first called."""
+
+
+def find_listeners(
+    trainer: GANTrainer, callbacks: Sequence[Callback]
+) -> dict[str, list[Callable[..., None]]]:
+    """Who is called at each hook: the trainer's subclass, then the callbacks that override it."""
+    listeners: dict[str, list[Callable[..., None]]] = {}
+    for name in HOOKS:
+        listeners[name] = [getattr(trainer, name)] if hasattr(trainer, name) else []
+        listeners[name] += [
+            partial(getattr(callback, name), trainer)
+            for callback in callbacks
+            if getattr(type(callback), name) is not getattr(Callback, name)
+        ]
+    return listeners
 
 
 class CallbackStates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -68,8 +69,12 @@ class Order:
             part = len(batch) // self.processes
             yield batch[self.rank * part : (self.rank + 1) * part]
 
+    def reads_as(self, other: Order) -> bool:
+        """Whether the batches of an epoch are those of the other order."""
+        return self.state_dict() == other.state_dict()
+
     def state_dict(self) -> dict[str, Any]:
-        """What the batches of the epoch under way depend on."""
+        """What the batches of an epoch depend on."""
         return {"seed": self.seed, "length": self.length, "batch_size": self.batch_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -163,8 +168,7 @@ class IterableSource:
 
     @property
     def batches_per_epoch(self) -> int | None:
-        # a partial last batch may be dropped, which a length alone doesn't tell
-        return None
+        return operator.length_hint(self.data) or None
 
     def batches(self, epoch: int, skip: int) -> Iterator[Any]:
         for part in (self.data, getattr(self.data, "sampler", None)):

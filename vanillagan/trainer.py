@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,12 +17,12 @@ from vanillagan.data import Batch, LatentSampler, latent_sampler_of
 from vanillagan.ema import EMA
 from vanillagan.errors import check_choice, check_integer
 from vanillagan.hooks import (
-    HOOKS,
     Callback,
     CallbackStates,
     Player,
     StepResult,
     check_hook_names,
+    find_listeners,
 )
 from vanillagan.losses import AdversarialLoss, BCEAdversarialLoss
 from vanillagan.networks.blocks import has_batch_norm, scores_samples_alone
@@ -65,7 +64,7 @@ class GeneratorStep(NamedTuple):
 class GANTrainer:
     """Plays a generator against a discriminator.
 
-    The loop, which `fit` and `train_step` are:
+    The loop, which `fit` and `train_step` are::
 
         on_fit_start
         for each epoch:
@@ -183,9 +182,11 @@ class GANTrainer:
         normalizes = has_batch_norm(generator) or has_batch_norm(discriminator)
         self._smallest_batch = 2 if normalizes else 1
         self._scores_jointly = scores_samples_alone(discriminator)
-        self._order = Order(seed, rank=self.processes.rank, processes=self.processes.count)
+        self._order = Order(seed)
         self._latent_rng = LatentRNG(seed)
-        self._listeners = self._find_listeners()
+        main = self.processes.rank == 0
+        heard = [callback for callback in callbacks if main or not callback.main_process_only]
+        self._listeners = find_listeners(self, heard)
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -223,7 +224,9 @@ class GANTrainer:
                 check_integer(name, total, minimum=1)
         if epochs is None and steps is None:
             raise ValueError("`epochs` or `steps` must be given, got None for both")
-        source = self._open(data, check_integer("batch_size", batch_size, minimum=1))
+        check_integer("batch_size", batch_size, minimum=1)
+        before = self._order, self.progress.batch, self.progress.step
+        source = self._open(data, batch_size)
         self.progress.epochs, self.progress.steps = epochs, steps
         self.stop_reason = None
         if self.progress.is_complete:
@@ -242,6 +245,8 @@ class GANTrainer:
                 self._run_epoch(source)
             self._call("on_fit_end")
         except BaseException as error:
+            if self.progress.step == before[2]:
+                self._order, self.progress.batch = before[:2]
             self._call("on_exception", error)
             raise
         return self.history
@@ -274,7 +279,7 @@ class GANTrainer:
         Raises:
             ValueError, TypeError: The batch is bad; nothing has changed.
         """
-        batch = self._prepare(batch, smallest=self._smallest_batch * self.discriminator_steps)
+        batch = self._prepare(batch)
         self._call("on_step_start", batch)
         parts = batch.split(self.discriminator_steps)
         if self.update_order == "generator_first":
@@ -311,7 +316,7 @@ class GANTrainer:
             The loss, and the fakes before the generator moved, both detached.
         """
         fake = self._generate(batch)
-        with _frozen(self.players["discriminator"]):
+        with self.players["discriminator"].idle():
             fake_scores = self._score(Batch(fake, batch.labels))
             real_scores = self._score(batch) if self.loss.needs_real else None
             loss = self.loss.generator(fake_scores, real_scores)
@@ -361,20 +366,20 @@ class GANTrainer:
         latent = self.processes.share(drawn)
         latent = latent.to(self.device, batch.samples.dtype if latent.is_floating_point() else None)
         with autocast(self.device, self.precision):
-            fake = self.players["generator"].forward(latent, *_labels_of(batch))
+            fake = self.players["generator"].forward(*Batch(latent, batch.labels).inputs)
         return fake.to(batch.samples.dtype)
 
     def _score(self, batch: Batch) -> Tensor:
         """The discriminator's scores of samples, of which losses are computed in full precision."""
         with autocast(self.device, self.precision):
-            scores = self.players["discriminator"].forward(batch.samples, *_labels_of(batch))
+            scores = self.players["discriminator"].forward(*batch.inputs)
         return scores.to(batch.samples.dtype)
 
     def _penalty(self, batch: Batch, fake: Tensor) -> Tensor | None:
         """The sum of the penalties that are due in this step, on the network itself, in fp32."""
 
         def critic(samples: Tensor) -> Tensor:
-            scores: Tensor = self.discriminator(samples, *_labels_of(batch))
+            scores: Tensor = self.discriminator(*Batch(samples, batch.labels).inputs)
             return scores
 
         due = [penalty for penalty in self.penalties if self.progress.step % penalty.every == 0]
@@ -390,61 +395,45 @@ class GANTrainer:
         """Turns what the data gives into a `Batch`; a subclass overrides it for other forms.
 
         Args:
-            batch: A `Batch`; a tensor of samples; a pair (samples, labels); or a mapping with the
-                key "samples", "images" or "image" and perhaps "labels" or "label".
+            batch: What `Batch.of` takes: a tensor, a pair (samples, labels), or a mapping.
 
         Raises:
             TypeError: The batch has another form.
         """
-        if isinstance(batch, Batch):
-            return batch
-        if isinstance(batch, Tensor):
-            return Batch(batch)
-        if isinstance(batch, Mapping):
-            samples = [batch[key] for key in ("samples", "images", "image") if key in batch]
-            labels = [batch[key] for key in ("labels", "label") if key in batch]
-            if samples:
-                return Batch(samples[0], labels[0] if labels else None)
-        elif isinstance(batch, Sequence) and 1 <= len(batch) <= 2:
-            return Batch(*batch)
-        raise TypeError(
-            "`batch` must be a tensor, a pair (samples, labels) or a mapping with the key "
-            f"'samples', got {batch!r:.80}; override `unpack_batch` for other forms"
-        )
+        return Batch.of(batch)
 
     def _open(self, data: Any, batch_size: int) -> Source:
-        """Finds the way to read the data, and notices if it isn't that of the epoch under way."""
-        before = self._order.state_dict()
-        self._order.smallest_batch = self._smallest_batch
-        try:
-            source = open_source(data, self._order, batch_size)
-        except (TypeError, ValueError):
-            self._order.load_state_dict(before)
-            raise
-        batches = source.batches_per_epoch
-        self.progress.steps_per_epoch = batches and batches // self.discriminator_steps
-        if self.progress.batch and self._order.state_dict() != before:
+        """Finds the way to read the data, and where in it the epoch under way goes on."""
+        order = Order(
+            self._order.seed,
+            smallest_batch=self._smallest_batch,
+            rank=self.processes.rank,
+            processes=self.processes.count,
+        )
+        source = open_source(data, order, batch_size)
+        if self.progress.batch and not order.reads_as(self._order):
             warnings.warn(
-                f"the epoch under way starts anew: it was of {before}, and `data` and `batch_size` "
-                f"now give {self._order.state_dict()}",
+                f"the epoch under way starts anew: it was of {self._order.state_dict()}, and "
+                f"`data` and `batch_size` now give {order.state_dict()}",
                 stacklevel=3,
             )
             self.progress.batch = 0
+        self._order = order
+        batches = source.batches_per_epoch
+        self.progress.steps_per_epoch = batches and batches // self.discriminator_steps
         return source
 
     def _batches(self, source: Source) -> Iterator[Batch]:
         """The batches of the epoch under way, each joined of one for each discriminator's step."""
         k = self.discriminator_steps
-        parts: list[Batch] = []
-        for batch in source.batches(self.progress.epoch, skip=self.progress.batch * k):
-            parts.append(self._prepare(batch, smallest=self._smallest_batch))
-            if len(parts) == k:
-                yield Batch.join(parts)
-                parts = []
+        batches = source.batches(self.progress.epoch, skip=self.progress.batch * k)
+        while len(parts := [self.unpack_batch(batch) for batch in islice(batches, k)]) == k:
+            yield Batch.join(parts)
 
-    def _prepare(self, batch: Any, *, smallest: int) -> Batch:
+    def _prepare(self, batch: Any) -> Batch:
         """The batch unpacked, checked, and on the device."""
-        unpacked = self.unpack_batch(batch)
+        unpacked = batch if isinstance(batch, Batch) else self.unpack_batch(batch)
+        smallest = self._smallest_batch * self.discriminator_steps
         samples, labels = check_batch(unpacked, smallest=smallest, generator=self.generator)
         if self.progress.step == 0:
             warn_of_range(samples, self.generator)
@@ -547,36 +536,6 @@ class GANTrainer:
             return True
         return self.progress.is_complete
 
-    def _find_listeners(self) -> dict[str, list[Callable[..., None]]]:
-        """Who is called at each hook: the trainer's subclass, then its callbacks in order."""
-        listeners: dict[str, list[Callable[..., None]]] = {}
-        for name in HOOKS:
-            own = [getattr(self, name)] if hasattr(self, name) else []
-            others = [
-                partial(getattr(callback, name), self)
-                for callback in self.callbacks
-                if (self.processes.rank == 0 or not callback.main_process_only)
-                and getattr(type(callback), name) is not getattr(Callback, name)
-            ]
-            listeners[name] = own + others
-        return listeners
-
     def _call(self, hook: str, *arguments: Any) -> None:
         for listener in self._listeners[hook]:
             listener(*arguments)
-
-
-def _labels_of(batch: Batch) -> tuple[Tensor, ...]:
-    return () if batch.labels is None else (batch.labels,)
-
-
-@contextmanager
-def _frozen(player: Player) -> Iterator[None]:
-    """Spares the idle player's weights their gradients."""
-    for weight in player.parameters:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in player.parameters:
-            weight.requires_grad_(True)
