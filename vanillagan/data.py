@@ -106,6 +106,9 @@ class ByteImages(Dataset[Any]):
                 "`images` must have the shape (N, channels, height, width), "
                 f"got {tuple(images.shape)}"
             )
+        if labels is not None and (not isinstance(labels, Tensor) or labels.is_floating_point()):
+            kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+            raise TypeError(f"`labels` must be a tensor of integers, got {kind}")
         if labels is not None and labels.shape != images.shape[:1]:
             raise ValueError(
                 f"`labels` must have the shape ({len(images)},), got {tuple(labels.shape)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from types import ModuleType
 from typing import TypeVar
 
@@ -37,11 +38,11 @@ def check_integer(name: str, value: object, *, minimum: int) -> int:
     """Returns `value` if it is an integer of at least `minimum`, else raises, naming it."""
     expected = {0: "a non-negative integer", 1: "a positive integer"}.get(minimum)
     expected = expected or f"an integer of at least {minimum}"
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"`{name}` must be {expected}, got {value!r}")
     if value < minimum:
         raise ValueError(f"`{name}` must be {expected}, got {value}")
-    return value
+    return int(value)
 
 
 def check_integers(name: str, values: object) -> tuple[int, ...]:
@@ -66,13 +67,14 @@ def check_number(
     """Returns `value` as a float if it is finite and within the bounds, else raises, naming it."""
     brackets = "(" if exclude_minimum else "[", ")" if exclude_maximum else "]"
     expected = f"a finite number in {brackets[0]}{minimum:g}, {maximum:g}{brackets[1]}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be {expected}, got {value!r}")
-    below = value <= minimum if exclude_minimum else value < minimum
-    above = value >= maximum if exclude_maximum else value > maximum
-    if below or above or not math.isfinite(value):
+    number = float(value)
+    below = number <= minimum if exclude_minimum else number < minimum
+    above = number >= maximum if exclude_maximum else number > maximum
+    if below or above or not math.isfinite(number):
         raise ValueError(f"`{name}` must be {expected}, got {value!r}")
-    return float(value)
+    return number
 
 
 def check_choice(name: str, value: T, choices: Sequence[T]) -> T:

@@ -108,12 +108,13 @@ class BCEAdversarialLoss:
     def _log_probability(self, scores: Tensor, *, of_real: bool) -> Tensor:
         if self.from_logits:
             return F.logsigmoid(scores if of_real else -scores)
-        if scores.device.type == "cpu" and not bool(((scores >= 0) & (scores <= 1)).all()):
+        if scores.device.type == "cpu" and bool(((scores < 0) | (scores > 1)).any()):
             raise ValueError(
                 "`scores` must be probabilities in [0, 1] with from_logits=False, got "
-                f"scores from {float(scores.min()):g} to {float(scores.max()):g}"
+                f"scores from {float(scores.detach().min()):g} to {float(scores.detach().max()):g}"
             )
-        clamped = scores.clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+        step = max(SMALLEST_PROBABILITY, torch.finfo(scores.dtype).eps)
+        clamped = scores.clamp(SMALLEST_PROBABILITY, 1 - step)
         return clamped.log() if of_real else torch.log1p(-clamped)
 
 
@@ -193,6 +194,7 @@ class RelativisticLoss:
 
     def discriminator(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
         """mean softplus(D(G(z)) - D(x))."""
+        _check_pairs(real_scores, fake_scores)
         return -F.logsigmoid(real_scores - fake_scores).mean()
 
     def generator(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
@@ -203,4 +205,13 @@ class RelativisticLoss:
         """
         if real_scores is None:
             raise ValueError("`real_scores` must be given to the relativistic loss, got None")
+        _check_pairs(real_scores, fake_scores)
         return -F.logsigmoid(fake_scores - real_scores).mean()
+
+
+def _check_pairs(real_scores: Tensor, fake_scores: Tensor) -> None:
+    if real_scores.shape != fake_scores.shape:
+        raise ValueError(
+            f"`real_scores` must have the shape of the fake scores {tuple(fake_scores.shape)}, "
+            f"got {tuple(real_scores.shape)}"
+        )

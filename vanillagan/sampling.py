@@ -71,7 +71,10 @@ def draw_samples(
 
 
 def _as_labels(labels: Tensor | Sequence[int] | int, n: int) -> Tensor:
-    tensor = torch.as_tensor(labels)
+    try:
+        tensor = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`labels` must be integers, got {labels!r:.80}") from error
     if tensor.dim() == 0:
         tensor = tensor.expand(n)
     if len(tensor) != n:

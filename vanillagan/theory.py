@@ -69,7 +69,7 @@ def optimal_discriminator(p_data: Any, p_g: Any) -> Any:
         TypeError: An argument is of another kind, or the two are of kinds that don't go together.
 
     Example:
-        >>> optimal_discriminator(0.3, 0.1)
+        >>> optimal_discriminator(3.0, 1.0)
         0.75
         >>> normal = torch.distributions.Normal
         >>> optimal_discriminator(normal(0.0, 1.0), normal(2.0, 1.0))(torch.tensor(1.0))
@@ -105,7 +105,8 @@ def value_function(d_real: Values, d_fake: Values) -> Values:
     for name, probabilities in (("d_real", real), ("d_fake", fake)):
         if bool((probabilities > 1).any()):
             raise ValueError(
-                f"`{name}` must be probabilities in [0, 1], got {float(probabilities.max()):g}"
+                f"`{name}` must be probabilities in [0, 1], "
+                f"got {float(probabilities.detach().max()):g}"
             )
     value: Values = _in_kind_of((d_real, d_fake), real.log().mean() + torch.log1p(-fake).mean())
     return value
@@ -195,8 +196,10 @@ def density_ratio(logits: Values) -> Values:
 
 
 def _kl(p: Tensor, q: Tensor, weight: Tensor) -> Tensor:
-    terms = torch.where(p > 0, p * (p / q).log(), 0.0)
-    return (terms * weight).sum(-1)
+    # 1 in place of both where p = 0, so that neither the term nor its gradient is NaN
+    some = p > 0
+    p, q = torch.where(some, p, 1.0), torch.where(some, q, 1.0)
+    return (p * (p.log() - q.log()) * weight).sum(-1)
 
 
 def _jsd(p: Tensor, q: Tensor, weight: Tensor) -> Tensor:
@@ -211,9 +214,12 @@ def _log_density(distribution: Distribution, x: Any) -> Tensor:
     inside: Tensor = support.check(points)
     if bool(inside.all()):
         return distribution.log_prob(points)
-    log_density = torch.full(inside.shape, -math.inf, dtype=points.dtype, device=points.device)
-    log_density[inside] = distribution.log_prob(points[inside])
-    return log_density
+    with torch.random.fork_rng():
+        stand_in = distribution.sample()
+    whole = inside[(...,) + (None,) * support.event_dim]
+    return torch.where(
+        inside, distribution.log_prob(torch.where(whole, points, stand_in)), -math.inf
+    )
 
 
 def _is_density(value: Any) -> bool:
@@ -229,7 +235,7 @@ def _as_probabilities(
         if values.dim() == 0:
             raise ValueError(f"`{name}` must have at least one dimension, got a number")
         total = (values * weight).sum(-1)
-        worst = float((total - 1).abs().max()) if total.numel() else 0.0
+        worst = float((total.detach() - 1).abs().max()) if total.numel() else 0.0
         if not worst <= TOTAL_TOLERANCE:
             raise ValueError(
                 f"`{name}` must have a total of 1 over the last dimension, with dx={dx!r}, "
@@ -243,7 +249,7 @@ def _as_tensors(*, broadcast: bool = True, **named: Any) -> tuple[Tensor, Tensor
     first, second = (_as_tensor(name, value) for name, value in named.items())
     for name, values in zip(named, (first, second), strict=True):
         if bool((values < 0).any()):
-            raise ValueError(f"`{name}` must be at least 0, got {float(values.min()):g}")
+            raise ValueError(f"`{name}` must be at least 0, got {float(values.detach().min()):g}")
     dtype = _common_dtype(tuple(named.values()), first, second)
     first, second = first.to(dtype), second.to(dtype)
     if broadcast:
@@ -275,7 +281,7 @@ def _as_tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value if value.is_floating_point() else value.to(torch.get_default_dtype())
     if isinstance(value, np.ndarray | np.number):
-        return torch.as_tensor(np.asarray(value, dtype=np.result_type(value, np.float32)))
+        return torch.from_numpy(np.array(value, dtype=np.result_type(value, np.float32)))
     if isinstance(value, int | float):
         return torch.tensor(value, dtype=torch.float64)
     raise TypeError(

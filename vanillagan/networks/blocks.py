@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vanillagan.errors import check_integer, check_number
+from vanillagan.errors import check_integer, check_integers, check_number
 
 __all__ = ["DownBlock", "LinearBlock", "UpBlock"]
 
@@ -78,6 +78,7 @@ class UpBlock(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
         check_integer("in_channels", in_channels, minimum=1)
         check_integer("out_channels", out_channels, minimum=1)
+        check_integers("size", size)
         super().__init__(
             nn.Upsample(size=size),
             nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
@@ -131,8 +132,10 @@ def check_labels(labels: Tensor | None, num_classes: int, count: int) -> None:
     if not num_classes:
         raise ValueError(
             "`labels` must be None for an unconditional network (num_classes=0), "
-            f"got labels of shape {tuple(labels.shape)}"
+            f"got labels of shape {tuple(getattr(labels, 'shape', ()))}"
         )
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"`labels` must be a tensor of integers, got {type(labels).__name__}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"`labels` must be a tensor of integers, got {labels.dtype}")
     if labels.shape != (count,):
@@ -174,4 +177,7 @@ def scores_samples_alone(network: nn.Module) -> bool:
 
 def ends_in_sigmoid(network: nn.Module) -> bool:
     """Whether the network's last module is a Sigmoid, so that it gives probabilities."""
-    return isinstance(list(network.modules())[-1], nn.Sigmoid)
+    reshaping = nn.Flatten | nn.Unflatten | nn.Identity
+    children = network._modules.values()
+    layers = [m for m in children if m is not None and not isinstance(m, reshaping)]
+    return ends_in_sigmoid(layers[-1]) if layers else isinstance(network, nn.Sigmoid)

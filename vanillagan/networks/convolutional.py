@@ -122,8 +122,8 @@ class ConvDiscriminator(DiscriminatorBase):
         check_labels(labels, self.num_classes, len(samples))
         features: Tensor = self.layers(samples)
         logits: Tensor = self.score(features).squeeze(1)
-        if self.embedding is not None:
-            projected = (self.embedding(labels) * features).sum(1)
+        if self.embedding is not None and labels is not None:
+            projected = (self.embedding(labels.long()) * features).sum(1)
             logits = logits + projected / features.shape[1] ** 0.5
         return logits
 

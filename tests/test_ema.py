@@ -1,0 +1,111 @@
+"""The average of a generator's weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from vanillagan import EMA, Generator
+
+
+def constant(value: float) -> nn.Linear:
+    """A network whose weights are all one number."""
+    network = nn.Linear(2, 3)
+    for weight in network.parameters():
+        nn.init.constant_(weight, value)
+    return network
+
+
+def started(network: nn.Module, decay: float = 0.999) -> EMA:
+    ema = EMA(decay)
+    ema.start(network)
+    return ema
+
+
+def test_the_average_begins_with_a_copy():
+    network = constant(2.0)
+    ema = started(network)
+    nn.init.zeros_(network.weight)
+    assert (ema.network.weight == 2).all()
+
+
+def test_the_first_update_keeps_two_elevenths():
+    network = constant(0.0)
+    ema = started(network)
+    nn.init.ones_(network.weight)
+    ema.update(network)
+    torch.testing.assert_close(ema.network.weight, torch.full((3, 2), 9 / 11))
+    assert (ema.network.bias == 0).all()
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
+def test_the_average_is_the_recursion_with_a_growing_decay(decay):
+    network = constant(1.0).double()
+    ema = started(network, decay)
+    average = 1.0
+    for n in range(1, 31):
+        nn.init.constant_(network.weight, n**0.5)
+        ema.update(network)
+        keep = min(decay, (1 + n) / (10 + n))
+        average = keep * average + (1 - keep) * n**0.5
+    assert ema.network.weight.tolist() == [[pytest.approx(average)] * 2] * 3
+
+
+def test_buffers_are_copied_not_averaged():
+    generator = Generator(4, (2,), hidden=(8, 8))
+    ema = started(generator)
+    generator(torch.randn(16, 4))
+    ema.update(generator)
+    for name, buffer in generator.named_buffers():
+        assert torch.equal(dict(ema.network.named_buffers())[name], buffer), name
+    assert any((buffer != 0).any() for buffer in ema.network.buffers())
+
+
+def test_the_average_is_in_eval_mode_and_needs_no_gradient():
+    generator = Generator(4, (2,), hidden=(8, 8))
+    ema = started(generator)
+    assert not any(module.training for module in ema.network.modules())
+    assert not any(weight.requires_grad for weight in ema.network.parameters())
+    assert all(module.training for module in generator.modules())
+    assert all(weight.requires_grad for weight in generator.parameters())
+
+
+def test_an_update_leaves_the_network_as_it_is():
+    network = constant(0.5)
+    ema = started(constant(0.0))
+    ema.update(network)
+    assert (network.weight == 0.5).all()
+    assert network.weight.grad is None
+
+
+def test_an_average_goes_on_from_its_state():
+    network = constant(0.0)
+    ema = started(network)
+    nn.init.ones_(network.weight)
+    ema.update(network)
+    other = started(constant(7.0))
+    other.load_state_dict(ema.state_dict())
+    assert other.updates == 1
+    ema.update(network)
+    other.update(network)
+    assert torch.equal(other.network.weight, ema.network.weight)
+
+
+def test_an_average_is_of_one_network_alone():
+    ema = started(constant(0.0))
+    with pytest.raises(ValueError, match="`ema` must be new"):
+        ema.start(constant(1.0))
+
+
+def test_an_average_that_has_not_begun_says_so():
+    with pytest.raises(RuntimeError, match=r"`EMA.start\(network\)` must be called"):
+        EMA().update(constant(0.0))
+
+
+@pytest.mark.parametrize(
+    ("decay", "error"), [(1.0, ValueError), (-0.1, ValueError), ("0.9", TypeError)]
+)
+def test_a_wrong_decay_is_named(decay, error):
+    with pytest.raises(error, match=r"`decay` must be a finite number in \[0, 1\), got"):
+        EMA(decay)
