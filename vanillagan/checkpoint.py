@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 import vanillagan
 from vanillagan import networks
@@ -19,8 +22,8 @@ from vanillagan.runtime import resolve_device
 
 __all__ = ["Stateful", "collect", "load_generator", "read", "restore", "write"]
 
-FORMAT = "vanillagan checkpoint"
 VERSION = 1
+DIGEST_SIZE = 32
 REBUILDABLE = ("Generator", "ConvGenerator")
 
 
@@ -49,13 +52,12 @@ def collect(parts: Mapping[str, Stateful]) -> dict[str, Any]:
     states = {name: part.state_dict() for name, part in parts.items()}
     _check_primitive("state", states)
     return {
-        "format": FORMAT,
         "version": VERSION,
         "vanillagan": vanillagan.__version__,
-        "networks": {
-            name: {"class": type(part).__name__, "config": getattr(part, "config", None)}
+        "kinds": {
+            name: {"class": type(part).__name__, "config": _config_of(part)}
             for name, part in parts.items()
-            if isinstance(part, nn.Module)
+            if isinstance(part, nn.Module | Optimizer)
         },
         "parts": states,
     }
@@ -64,7 +66,8 @@ def collect(parts: Mapping[str, Stateful]) -> dict[str, Any]:
 def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Writes a checkpoint to one file, which is whole or not there at all.
 
-    The file is written beside its place, flushed to the disk, and moved.
+    The file is written beside its place, flushed to the disk, and moved. Its last 32 bytes are the
+    SHA-256 of those before, which are as `torch.save` makes them.
 
     Args:
         path: Where to; missing folders are made.
@@ -72,10 +75,13 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save(content, file)
+            file.write(buffer.getbuffer())
+            file.write(hashlib.sha256(buffer.getbuffer()).digest())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -94,21 +100,20 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a checkpoint file, got {str(path)!r}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(f"{path} is damaged: its record {damaged!r} fails its checksum")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:
-        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    data = memoryview(path.read_bytes())
+    body, digest = data[:-DIGEST_SIZE], data[-DIGEST_SIZE:]
+    if hashlib.sha256(body).digest() != digest:
         raise CheckpointError(
-            f"{path} is not a checkpoint of vanillagan: it must have been written by "
-            "`GANTrainer.save`"
+            f"{path} is not a checkpoint that `GANTrainer.save` has written, or is damaged: its "
+            "checksum doesn't fit"
         )
+    content: dict[str, Any]
+    try:
+        content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint: it holds something other than tensors and primitives"
+        ) from error
     if content["version"] > VERSION:
         raise CheckpointError(
             f"{path} has the format {content['version']} of vanillagan {content['vanillagan']}; "
@@ -117,23 +122,33 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def restore(parts: Mapping[str, Stateful], states: Mapping[str, Any]) -> None:
+def restore(parts: Mapping[str, Stateful], content: Mapping[str, Any]) -> None:
     """Gives each part its state, or raises and leaves all parts as they were.
+
+    Args:
+        parts: The parts by name.
+        content: What `read` gave.
 
     Raises:
         CheckpointError: Parts are missing or unexpected, or a state doesn't fit its part.
     """
+    states, kinds = content["parts"], content["kinds"]
     _check_names("parts", expected=parts, got=states)
     for name, part in parts.items():
         if isinstance(part, nn.Module):
             _check_weights(name, part.state_dict(), states[name])
+        elif isinstance(part, Optimizer) and type(part).__name__ != kinds[name]["class"]:
+            raise CheckpointError(
+                f"the checkpoint's {name} is of another kind: it must be "
+                f"{type(part).__name__}, got {kinds[name]['class']}"
+            )
     before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
     try:
         for name, part in parts.items():
             part.load_state_dict(states[name])
     except Exception as error:
-        for name, part in parts.items():
-            part.load_state_dict(before[name])
+        for each, part in parts.items():
+            part.load_state_dict(before[each])
         raise CheckpointError(f"the checkpoint's {name!r} doesn't fit: {error}") from error
 
 
@@ -163,7 +178,7 @@ def load_generator(
     """
     resolved = resolve_device(device)
     content = read(path)
-    description, states = content["networks"]["generator"], content["parts"]
+    description, states = content["kinds"]["generator"], content["parts"]
     weights = states["ema"]["network"] if "ema" in states else states["generator"]
     if network is None:
         if description["class"] not in REBUILDABLE or description["config"] is None:
@@ -173,8 +188,16 @@ def load_generator(
             )
         network = getattr(networks, description["class"])(**description["config"])
     _check_weights("generator", network.state_dict(), weights)
-    network.load_state_dict(weights)
+    dtypes = (weight.dtype for weight in weights.values() if torch.is_floating_point(weight))
+    network.to(next(dtypes, torch.float32)).load_state_dict(weights)
     return network.to(resolved).eval()
+
+
+def _config_of(network: object) -> dict[str, Any] | None:
+    """What the library's own generators are rebuilt from, None for a network of another class."""
+    own = type(network) in [getattr(networks, name) for name in REBUILDABLE]
+    config: dict[str, Any] | None = getattr(network, "config", None) if own else None
+    return config
 
 
 def _check_names(what: str, *, expected: Mapping[str, Any], got: Mapping[str, Any]) -> None:
@@ -191,7 +214,7 @@ def _check_weights(name: str, mine: Mapping[str, Tensor], theirs: Mapping[str, T
     """Raises where the weights are of another architecture, before any is loaded."""
     _check_names(f"weights of the {name}", expected=mine, got=theirs)
     for key, tensor in mine.items():
-        if tensor.shape != theirs[key].shape:
+        if isinstance(tensor, Tensor) and tensor.shape != theirs[key].shape:
             raise CheckpointError(
                 f"the checkpoint's {name} is of another architecture: `{key}` must have the shape "
                 f"{tuple(tensor.shape)}, got {tuple(theirs[key].shape)}"
@@ -206,7 +229,11 @@ def _check_primitive(place: str, value: Any) -> None:
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _check_primitive(f"{place}[{index}]", item)
-    elif value is not None and not isinstance(value, Tensor | bool | int | float | str | bytes):
+    elif not (
+        value is None
+        or isinstance(value, Tensor)
+        or type(value) in (bool, int, float, str, bytes)  # not NumPy's floats
+    ):
         raise TypeError(
             f"`{place}` must hold tensors and primitives alone, got {type(value).__name__}"
         )

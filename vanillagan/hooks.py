@@ -156,19 +156,19 @@ class CallbackStates:
             self._callbacks[f"{name}#{names[name]}"] = callback
 
     def state_dict(self) -> dict[str, Any]:
-        """The states that aren't empty."""
-        states = {name: callback.state_dict() for name, callback in self._callbacks.items()}
-        return {name: state for name, state in states.items() if state}
+        """The states, {} for callbacks that have none."""
+        return {name: callback.state_dict() for name, callback in self._callbacks.items()}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
         """Restores what `state_dict` gave; callbacks may have come, but none may be gone."""
-        unexpected = sorted(set(states) - set(self._callbacks))
+        kept = {name for name, state in states.items() if state}
+        unexpected = sorted(kept - set(self._callbacks))
         if unexpected:
             raise ValueError(
                 f"it has states of the callbacks {unexpected}, which the trainer lacks"
             )
-        for name, state in states.items():
-            self._callbacks[name].load_state_dict(state)
+        for name in states.keys() & self._callbacks.keys():
+            self._callbacks[name].load_state_dict(states[name])
 
 
 def check_hook_names(cls: type) -> None:

@@ -107,7 +107,7 @@ class BCEAdversarialLoss:
 
     def _log_probability(self, scores: Tensor, *, of_real: bool) -> Tensor:
         if self.from_logits:
-            return F.logsigmoid(scores if of_real else -scores)
+            return -_softplus(-scores if of_real else scores)
         if scores.device.type == "cpu" and bool(((scores < 0) | (scores > 1)).any()):
             raise ValueError(
                 "`scores` must be probabilities in [0, 1] with from_logits=False, got "
@@ -195,7 +195,7 @@ class RelativisticLoss:
     def discriminator(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
         """mean softplus(D(G(z)) - D(x))."""
         _check_pairs(real_scores, fake_scores)
-        return -F.logsigmoid(real_scores - fake_scores).mean()
+        return _softplus(fake_scores - real_scores).mean()
 
     def generator(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
         """mean softplus(D(x) - D(G(z))).
@@ -206,7 +206,12 @@ class RelativisticLoss:
         if real_scores is None:
             raise ValueError("`real_scores` must be given to the relativistic loss, got None")
         _check_pairs(real_scores, fake_scores)
-        return -F.logsigmoid(fake_scores - real_scores).mean()
+        return _softplus(real_scores - fake_scores).mean()
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)) to double precision; `logsigmoid` starts threads even for a few scores."""
+    return F.softplus(x, threshold=40)
 
 
 def _check_pairs(real_scores: Tensor, fake_scores: Tensor) -> None:

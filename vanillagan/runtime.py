@@ -156,6 +156,11 @@ class Processes:
         dist.all_reduce(agreed, dist.ReduceOp.MAX)
         return bool(agreed)
 
+    def wait(self) -> None:
+        """Waits until every process has come here."""
+        if self.count > 1:
+            dist.barrier()
+
     def gather(self, value: Any) -> list[Any]:
         """The value of every process, in the order of ranks."""
         if self.count == 1:

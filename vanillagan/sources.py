@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -133,10 +133,10 @@ class LoaderSource:
         self.order = order
         self._sampler = _SeededBatches(order)
         self._loader = DataLoader(
-            _SeededDataset(loader.dataset),
+            _SeededDataset(loader.dataset, loader.collate_fn),
             batch_sampler=self._sampler,
             num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
+            collate_fn=_as_it_is,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
             worker_init_fn=loader.worker_init_fn,
@@ -204,7 +204,7 @@ def open_source(data: Any, order: Order, batch_size: int) -> Source:
         TypeError: The data is none of the kinds that can be read.
     """
     loader: Any = data
-    if isinstance(data, Tensor | TensorDataset | ByteImages):
+    if isinstance(data, Tensor | ByteImages) or _is_tensors(data):
         _set_sizes(order, len(_not_empty(data)), batch_size)
         return MemorySource(data, order)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
@@ -224,6 +224,11 @@ def open_source(data: Any, order: Order, batch_size: int) -> Source:
         _not_empty(data)
     order.length = order.batch_size = 0
     return IterableSource(data, order)
+
+
+def _is_tensors(data: Any) -> bool:
+    """Whether it is a TensorDataset, which a subclass with samples of its own is not."""
+    return isinstance(data, TensorDataset) and type(data).__getitem__ is TensorDataset.__getitem__
 
 
 def mix(*numbers: int) -> int:
@@ -258,16 +263,21 @@ class _SeededBatches:
 
 
 class _SeededDataset(Dataset[Any]):
-    """A dataset read by the batch, with the random states of that batch."""
+    """A dataset read and collated by the batch, with the random states of that batch."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, collate: Callable[[Any], Any]) -> None:
         self.dataset = dataset
+        self.collate = collate
 
     def __getitems__(self, indices: _SeededIndices) -> Any:
         with isolated_rng(indices.seed):
             if hasattr(self.dataset, "__getitems__"):
-                return self.dataset.__getitems__(indices)
-            return [self.dataset[index] for index in indices]
+                return self.collate(self.dataset.__getitems__(indices))
+            return self.collate([self.dataset[index] for index in indices])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _has_plain_order(loader: DataLoader[Any]) -> bool:

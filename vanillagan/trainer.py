@@ -504,8 +504,11 @@ class GANTrainer:
             TypeError: A part's state holds something other than tensors and primitives.
         """
         content = checkpoint.collect(self.parts())
-        if self.processes.rank == 0:
-            checkpoint.write(path, content)
+        try:
+            if self.processes.rank == 0:
+                checkpoint.write(path, content)
+        finally:
+            self.processes.wait()
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Goes back to a checkpoint; `fit` then goes on from there.
@@ -518,7 +521,7 @@ class GANTrainer:
             CheckpointError: The file is no checkpoint, is damaged, or doesn't fit; the trainer is
                 as it was.
         """
-        checkpoint.restore(self.parts(), checkpoint.read(path)["parts"])
+        checkpoint.restore(self.parts(), checkpoint.read(path))
 
     # -- stopping and hooks ------------------------------------------------------------------------
 

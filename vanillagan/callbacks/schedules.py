@@ -48,7 +48,6 @@ class LRSchedule(Callback):
         self._make = scheduler
         self._schedulers: dict[str, LRScheduler] = {}
         self._restored: dict[str, Any] = {}
-        self._result: StepResult | None = None
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
         """Makes the schedulers, and puts them where a checkpoint left them."""
@@ -68,29 +67,30 @@ class LRSchedule(Callback):
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Steps the schedulers, if they step by steps."""
-        self._result = result
         if self.interval == "step":
-            self._step()
+            self._step(trainer)
 
     def on_epoch_end(self, trainer: GANTrainer) -> None:
         """Steps the schedulers, if they step by epochs."""
         if self.interval == "epoch":
-            self._step()
+            self._step(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The schedulers' states."""
-        return self._restored | {
+        return {
             name: scheduler.state_dict() for name, scheduler in self._schedulers.items()
-        }
+        } | self._restored
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keeps what `state_dict` gave until the schedulers are made."""
         self._restored = dict(state)
+        if not state:
+            self._schedulers.clear()
 
-    def _step(self) -> None:
+    def _step(self, trainer: GANTrainer) -> None:
         for name, scheduler in self._schedulers.items():
             if isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step(float(getattr(self._result, f"{name}_loss")))
+                scheduler.step(getattr(trainer.history, f"{name}_loss")[-1])
             else:
                 scheduler.step()
 
