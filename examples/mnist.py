@@ -68,9 +68,9 @@ def main() -> int:
         trainer.stop("SIGINT")
     save(trainer, checkpoint)
     if trainer.stop_reason is not None:
-        arguments = [word for word in sys.argv if not word.startswith("--resume")]
+        words = sys.argv[:-2] if "--resume" in sys.argv[-2:-1] else sys.argv
         print(f"\nStopped at batch {trainer.progress.step:,} and saved {checkpoint}. Go on with:")
-        print(f"  python {shlex.join(arguments)} --resume {shlex.quote(str(checkpoint))}")
+        print(f"  python {shlex.join([*words, '--resume', str(checkpoint)])}")
         return INTERRUPTED
     plot_losses(plt, trainer.history, options.out / "losses.png")
     grid.film_strip(options.out / "film_strip.png")
@@ -216,5 +216,5 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("\nInterrupted")
         sys.exit(INTERRUPTED)
-    except (FileNotFoundError, ValueError, VanillaGANError) as error:
+    except (OSError, ValueError, VanillaGANError) as error:
         sys.exit(f"error: {error}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vanillagan.data import Batch
+from vanillagan.data import Batch, is_finite
+from vanillagan.ema import EMA
+from vanillagan.errors import check_kind
 from vanillagan.hooks import Callback
 from vanillagan.losses import AdversarialLoss
 from vanillagan.networks.blocks import check_labels, ends_in_sigmoid
@@ -24,19 +25,29 @@ def check_game(
     loss: AdversarialLoss,
     penalties: Sequence[Penalty],
     callbacks: Sequence[Callback],
+    latent: object,
+    ema: object,
 ) -> None:
     """Raises where the parts of a game are of the wrong kind or don't go together."""
     for name, network in (("generator", generator), ("discriminator", discriminator)):
-        _check_kind(name, network, nn.Module, "a torch.nn.Module")
+        check_kind(name, network, nn.Module, "a torch.nn.Module")
         if not any(weight.requires_grad for weight in network.parameters()):
             raise ValueError(
                 f"`{name}` must have weights to train, got none that require gradients"
             )
-    _check_kind("loss", loss, AdversarialLoss, "an AdversarialLoss such as BCEAdversarialLoss()")
+    check_kind("loss", loss, AdversarialLoss, "an AdversarialLoss such as BCEAdversarialLoss()")
+    check_kind("penalties", penalties, Sequence, "a list of penalties such as [R1(0.5)]")
     for index, penalty in enumerate(penalties):
-        _check_kind(f"penalties[{index}]", penalty, Penalty, "a Penalty such as R1(0.5)")
+        check_kind(f"penalties[{index}]", penalty, Penalty, "a Penalty such as R1(0.5)")
+    check_kind("callbacks", callbacks, Sequence, "a list of callbacks")
     for index, callback in enumerate(callbacks):
-        _check_kind(f"callbacks[{index}]", callback, Callback, "a Callback")
+        check_kind(f"callbacks[{index}]", callback, Callback, "a Callback")
+    if latent is not None and not callable(latent):
+        raise TypeError(
+            f"`latent` must be a function (n, torch.Generator) -> Tensor, got {latent!r}"
+        )
+    if ema is not None:
+        check_kind("ema", ema, EMA, "an EMA such as EMA(0.999)")
     for attribute in ("sample_shape", "num_classes"):
         mine, theirs = getattr(generator, attribute, None), getattr(discriminator, attribute, None)
         if mine is not None and theirs is not None and mine != theirs:
@@ -58,11 +69,10 @@ def _check_scores(discriminator: nn.Module, *, from_logits: bool, loss: Adversar
         )
 
 
-def check_batch(batch: Any, *, smallest: int, generator: nn.Module) -> Batch:
+def check_batch(batch: Batch, *, smallest: int, generator: nn.Module) -> Batch:
     """Returns the batch as the networks need it, without labels that nobody reads; or raises."""
-    _check_kind("unpack_batch", batch, Batch, "a function that returns a Batch")
     samples, labels = batch
-    _check_kind("batch", samples, Tensor, "a tensor of samples")
+    check_kind("batch", samples, Tensor, "a tensor of samples")
     if not samples.is_floating_point():
         raise TypeError(
             f"`batch` must hold floats in [-1, 1], got samples of {samples.dtype}: convert bytes "
@@ -80,7 +90,7 @@ def check_batch(batch: Any, *, smallest: int, generator: nn.Module) -> Batch:
             f"where a network has BatchNorm), got {len(samples)}"
         )
     # on another device this would wait for it
-    if samples.device.type == "cpu" and not bool(samples.sum().isfinite()):
+    if samples.device.type == "cpu" and not is_finite(samples):
         raise ValueError("`batch` must be finite, got NaN or infinite values in the samples")
     num_classes = getattr(generator, "num_classes", 0)
     if num_classes == 0:
@@ -100,8 +110,3 @@ def warn_of_range(samples: Tensor, generator: nn.Module) -> None:
             "reaches [-1, 1]: scale the data, or make the generator with output='linear'",
             stacklevel=4,
         )
-
-
-def _check_kind(name: str, value: object, kind: type, expected: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"`{name}` must be {expected}, got {value!r:.80}")

@@ -85,6 +85,12 @@ def check_choice(name: str, value: T, choices: Sequence[T]) -> T:
     return value
 
 
+def check_kind(name: str, value: object, kind: type, expected: str) -> None:
+    """Raises unless `value` is an instance of `kind` (a class itself is none of a protocol)."""
+    if not isinstance(value, kind) or isinstance(value, type):
+        raise TypeError(f"`{name}` must be {expected}, got {value!r:.80}")
+
+
 def require(module: str, *, extra: str, user: str) -> ModuleType:
     """Imports an optional `module` for `user`, or says which extra of the library brings it."""
     try:

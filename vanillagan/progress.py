@@ -52,6 +52,11 @@ class Progress:
         )
 
     @property
+    def at_last_step(self) -> bool:
+        """Whether the step just done was the last of `fit`, as far as the data tells."""
+        return self.step == self.total_steps
+
+    @property
     def at_epoch_end(self) -> bool:
         """Whether the step just done was the last of its epoch, as far as the data tells."""
         return self.batch == self.steps_per_epoch

@@ -55,6 +55,8 @@ def draw_samples(
     rng.manual_seed(seed)
     if latent is None:
         latent = (latent_sampler or latent_sampler_of(generator))(n, rng)
+    elif not isinstance(latent, Tensor):
+        raise TypeError(f"`latent` must be a tensor, got {latent!r:.80}")
     elif len(latent) != n:
         raise ValueError(f"`latent` must hold n={n} latents, got {len(latent)}")
     device = device_of(generator)

@@ -20,7 +20,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from vanillagan.data import ByteImages
+from vanillagan.data import ByteImages, is_finite
 from vanillagan.runtime import GlobalRNG, isolated_rng
 
 __all__ = ["Order", "Source", "open_source"]
@@ -106,8 +106,7 @@ class MemorySource:
 
     def __init__(self, data: Tensor | TensorDataset | ByteImages, order: Order) -> None:
         for tensor in _tensors_of(data):
-            # the sum is not finite where a sample isn't, and far cheaper than a mask of them
-            if tensor.is_floating_point() and not bool(tensor.sum().isfinite()):
+            if not is_finite(tensor):
                 raise ValueError("`data` must be finite, got NaN or infinite values in it")
         self.data = data
         self.order = order
@@ -210,10 +209,11 @@ def open_source(data: Any, order: Order, batch_size: int) -> Source:
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         loader = DataLoader(_not_empty(data), batch_size=batch_size, shuffle=True)
     if isinstance(loader, DataLoader) and _has_plain_order(loader):
-        _set_sizes(order, len(_not_empty(loader.dataset)), loader.batch_size)
+        length, batch_size = len(_not_empty(loader.dataset)), loader.batch_size or 0
         order.shuffle = isinstance(loader.sampler, RandomSampler)
         if loader.drop_last:
-            order.smallest_batch = order.batch_size // order.processes
+            order.smallest_batch = batch_size // order.processes
+        _set_sizes(order, length, batch_size)
         return LoaderSource(loader, order)
     if isinstance(data, Mapping | str | bytes) or not hasattr(data, "__iter__"):
         raise TypeError(
@@ -291,7 +291,7 @@ def _has_plain_order(loader: DataLoader[Any]) -> bool:
     return whole and type(loader.batch_sampler) is BatchSampler
 
 
-def _set_sizes(order: Order, length: int, batch_size: Any) -> None:
+def _set_sizes(order: Order, length: int, batch_size: int) -> None:
     if batch_size % order.processes:
         raise ValueError(
             f"`batch_size` must be a multiple of the {order.processes} processes, got {batch_size}"

@@ -15,7 +15,7 @@ from vanillagan import checkpoint
 from vanillagan.checks import check_batch, check_game, warn_of_range
 from vanillagan.data import Batch, LatentSampler, latent_sampler_of
 from vanillagan.ema import EMA
-from vanillagan.errors import check_choice, check_integer
+from vanillagan.errors import check_choice, check_integer, check_kind
 from vanillagan.hooks import (
     Callback,
     CallbackStates,
@@ -148,9 +148,9 @@ class GANTrainer:
         seed: int = 0,
     ) -> None:
         self.loss = BCEAdversarialLoss() if loss is None else loss
+        check_game(generator, discriminator, self.loss, penalties, callbacks, latent, ema)
         self.penalties = tuple(penalties)
         self.callbacks = tuple(callbacks)
-        check_game(generator, discriminator, self.loss, self.penalties, self.callbacks)
         self.discriminator_steps = check_integer(
             "discriminator_steps", discriminator_steps, minimum=1
         )
@@ -253,6 +253,8 @@ class GANTrainer:
 
     def _run_epoch(self, source: Source) -> None:
         """Runs what is left of the epoch under way, or as much of it as is wanted."""
+        if self._is_over():
+            return
         for batch in self._batches(source):
             self.train_step(batch)
             if self._is_over() and not self.progress.at_epoch_end:
@@ -427,14 +429,20 @@ class GANTrainer:
         """The batches of the epoch under way, each joined of one for each discriminator's step."""
         k = self.discriminator_steps
         batches = source.batches(self.progress.epoch, skip=self.progress.batch * k)
-        while len(parts := [self.unpack_batch(batch) for batch in islice(batches, k)]) == k:
+        while len(parts := [self._unpack(batch) for batch in islice(batches, k)]) == k:
             yield Batch.join(parts)
+
+    def _unpack(self, batch: Any) -> Batch:
+        unpacked = batch if isinstance(batch, Batch) else self.unpack_batch(batch)
+        check_kind("unpack_batch", unpacked, Batch, "a function that returns a Batch")
+        return unpacked
 
     def _prepare(self, batch: Any) -> Batch:
         """The batch unpacked, checked, and on the device."""
-        unpacked = batch if isinstance(batch, Batch) else self.unpack_batch(batch)
         smallest = self._smallest_batch * self.discriminator_steps
-        samples, labels = check_batch(unpacked, smallest=smallest, generator=self.generator)
+        samples, labels = check_batch(
+            self._unpack(batch), smallest=smallest, generator=self.generator
+        )
         if self.progress.step == 0:
             warn_of_range(samples, self.generator)
         samples = samples.to(self.device, dtype_of(self.generator), non_blocking=True)

@@ -31,8 +31,10 @@ class NaNGuard(Callback):
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Looks at the losses, if it is time."""
-        if trainer.progress.step % self.every:
-            return
+        if trainer.progress.step % self.every == 0 or trainer.progress.at_last_step:
+            self._look(trainer, result)
+
+    def _look(self, trainer: GANTrainer, result: StepResult) -> None:
         for player in ("generator", "discriminator"):
             loss = float(getattr(result, f"{player}_loss"))
             if not math.isfinite(loss):

@@ -92,7 +92,7 @@ class TensorBoardLog(Callback):
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Writes a point, if it is time."""
-        if trainer.progress.step % self.every == 0:
+        if self._writer is not None and trainer.progress.step % self.every == 0:
             for name, value in _scalars(result).items():
                 self._writer.add_scalar(name, value, trainer.progress.step)
 
@@ -104,6 +104,7 @@ class TensorBoardLog(Callback):
         """Closes the events."""
         if self._writer is not None:
             self._writer.close()
+            self._writer = None
 
 
 def _scalars(result: StepResult) -> dict[str, float]:

@@ -27,6 +27,8 @@ class ProgressBar(Callback):
     def __init__(self) -> None:
         self._tqdm = require("tqdm.auto", extra="progress", user="ProgressBar").tqdm
         self._bar: Any = None
+        self._images = 0
+        self._refreshed = 0.0
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
         """Draws the bar."""
@@ -50,8 +52,10 @@ class ProgressBar(Callback):
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Moves the bar, and twice a second reads the losses."""
+        if self._bar is None:
+            return
         elapsed = time.perf_counter() - self._refreshed
-        if elapsed >= 0.5 or trainer.progress.is_complete:
+        if elapsed >= 0.5 or trainer.progress.at_last_step:
             self._bar.set_postfix_str(
                 f"D loss {float(result.discriminator_loss):.3f}, "
                 f"G loss {float(result.generator_loss):.3f}, "
@@ -70,6 +74,7 @@ class ProgressBar(Callback):
         """Leaves the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
 
 class ConsoleLog(Callback):
@@ -90,7 +95,7 @@ class ConsoleLog(Callback):
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Prints the line, if it is time, or the run's last one."""
         now = time.monotonic()
-        if now - self._printed < self.seconds and not trainer.progress.is_complete:
+        if now - self._printed < self.seconds and not trainer.progress.at_last_step:
             return
         self._printed = now
         progress = trainer.progress

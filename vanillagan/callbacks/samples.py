@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from PIL import Image
 
 from vanillagan.errors import check_integer
 from vanillagan.hooks import Callback, StepResult
@@ -70,21 +71,19 @@ class SampleGrid(Callback):
         Raises:
             RuntimeError: No grid has been saved.
         """
-        from torchvision.io import decode_image
-        from torchvision.utils import save_image
-
         check_integer("moments", moments, minimum=1)
-        if not self.saved:
+        grids = [self._path(step) for step in self.saved if self._path(step).exists()]
+        if not grids:
             raise RuntimeError("`film_strip` must come after a `fit` that has saved grids")
-        places = torch.linspace(0, len(self.saved) - 1, min(moments, len(self.saved)))
+        places = np.linspace(0, len(grids) - 1, min(moments, len(grids))).round().astype(int)
         columns = []
-        for place in places.round().int().tolist():
-            grid: Tensor = decode_image(str(self._path(self.saved[place])))
-            width = (grid.shape[2] - GAP) // self.side
-            columns.append(grid[:, :, : width if place < places[-1] else width + GAP])
+        for place in places:
+            with Image.open(grids[place]) as image:
+                width = (image.width - GAP) // self.side + (GAP if place == places[-1] else 0)
+                columns.append(np.asarray(image)[:, :width])
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_image(torch.cat(columns, dim=2) / 255, path)
+        Image.fromarray(np.concatenate(columns, axis=1)).save(path)
 
     def state_dict(self) -> dict[str, Any]:
         """The steps of the grids saved so far."""

@@ -1,0 +1,542 @@
+"""Bad input is an error at the call that got it, which names the argument, and changes nothing."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from vanillagan import (
+    EMA,
+    R1,
+    R2,
+    BCEAdversarialLoss,
+    Callback,
+    ConvDiscriminator,
+    ConvGenerator,
+    Discriminator,
+    GANTrainer,
+    Generator,
+    GradientPenalty,
+    HingeLoss,
+    load_generator,
+)
+from vanillagan.callbacks import (
+    Checkpoint,
+    ConsoleLog,
+    CSVLog,
+    NaNGuard,
+    ProgressBar,
+    SampleGrid,
+    TensorBoardLog,
+)
+from vanillagan.errors import CheckpointError, MissingExtraError
+from vanillagan.optimizers import adam
+
+CLASSES = 3
+NAN, INF = float("nan"), float("inf")
+
+
+class Rows(Dataset):
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+
+class Bad(NamedTuple):
+    """A call that must fail, and the words of its error, in order."""
+
+    name: str
+    call: Callable[..., Any]
+    error: type[Exception]
+    words: tuple[str, ...]
+
+
+def check(raised: pytest.ExceptionInfo[Exception], bad: Bad) -> None:
+    assert type(raised.value) is bad.error
+    message = str(raised.value)
+    pattern = ".*".join(re.escape(word) for word in bad.words)
+    assert re.search(pattern, message, re.DOTALL), message
+
+
+def cases(*rows: Bad) -> Any:
+    return pytest.mark.parametrize("bad", [pytest.param(row, id=row.name) for row in rows])
+
+
+def points(n: int = 40) -> Tensor:
+    return torch.rand(n, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def spoiled(value: float) -> Tensor:
+    data = points()
+    data[7, 1] = value
+    return data
+
+
+def make_trainer(**options: Any) -> GANTrainer:
+    classes = options.pop("num_classes", 0)
+    return GANTrainer(
+        Generator(8, (2,), hidden=options.pop("hidden", (8, 8)), num_classes=classes),
+        Discriminator((2,), hidden=(8,), num_classes=classes),
+        **({"device": "cpu", "ema": EMA(0.9)} | options),
+    )
+
+
+def frozen(state: Any) -> Any:
+    """A nested state as it is now, to be compared by `==`."""
+    if isinstance(state, Tensor):
+        return str(state.dtype), state.tolist()
+    if isinstance(state, Mapping):
+        return {key: frozen(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [frozen(value) for value in state]
+    return state
+
+
+def state_of(trainer: GANTrainer) -> Any:
+    return frozen({name: part.state_dict() for name, part in trainer.parts().items()})
+
+
+# -- a trainer that has begun ----------------------------------------------------------------------
+
+
+def fit(data: Any, **options: Any) -> Callable[[GANTrainer], Any]:
+    return lambda trainer: trainer.fit(data, **({"epochs": 9, "batch_size": 8} | options))
+
+
+def one_step(batch: Any) -> Callable[[GANTrainer], Any]:
+    return lambda trainer: trainer.train_step(batch)
+
+
+def sample(n: Any, **options: Any) -> Callable[[GANTrainer], Any]:
+    return lambda trainer: trainer.sample(n, **options)
+
+
+SHAPE = ("`batch`", "the generator's shape (2,)", "got samples of shape (3,)")
+CONVERT = ("`batch`", "floats in [-1, 1]", "uint8", "images.float() / 127.5 - 1")
+POSITIVE = "must be a positive integer, got "
+
+UNCONDITIONAL = (
+    # sizes
+    Bad("batch_size 0", fit(points(), batch_size=0), ValueError, ("`batch_size`", POSITIVE + "0")),
+    Bad("batch_size -1", fit(points(), batch_size=-1), ValueError, ("`batch_size`", "got -1")),
+    Bad("batch_size 2.5", fit(points(), batch_size=2.5), TypeError, ("`batch_size`", "got 2.5")),
+    Bad("batch_size None", fit(points(), batch_size=None), TypeError, ("`batch_size`", "None")),
+    Bad("epochs 0", fit(points(), epochs=0), ValueError, ("`epochs`", POSITIVE + "0")),
+    Bad("epochs -3", fit(points(), epochs=-3), ValueError, ("`epochs`", "got -3")),
+    Bad("epochs True", fit(points(), epochs=True), TypeError, ("`epochs`", "got True")),
+    Bad("steps 0", fit(points(), steps=0), ValueError, ("`steps`", POSITIVE + "0")),
+    Bad("steps '9'", fit(points(), steps="9"), TypeError, ("`steps`", "got '9'")),
+    Bad("no end", fit(points(), epochs=None), ValueError, ("`epochs` or `steps`", "None for both")),
+    Bad("sample 0", sample(0), ValueError, ("`n`", POSITIVE + "0")),
+    Bad("sample -2", sample(-2), ValueError, ("`n`", "got -2")),
+    Bad("sample 2.0", sample(2.0), TypeError, ("`n`", "got 2.0")),
+    Bad("sample seed -1", sample(2, seed=-1), ValueError, ("`seed`", "non-negative", "got -1")),
+    Bad("three latents", sample(2, latent=torch.zeros(3, 8)), ValueError, ("`latent`", "n=2", "3")),
+    Bad(
+        "latents of another size",
+        sample(2, latent=torch.zeros(2, 7)),
+        ValueError,
+        ("`latent`", "(N, 8)", "got (2, 7)"),
+    ),
+    Bad("a list of latents", sample(1, latent=[[0.0] * 8]), TypeError, ("`latent`", "tensor")),
+    # empty data
+    Bad("empty tensor", fit(points(0)), ValueError, ("`data`", "at least one", "empty dataset")),
+    Bad("empty TensorDataset", fit(TensorDataset(points(0))), ValueError, ("`data`", "empty")),
+    Bad("empty Dataset", fit(Rows([])), ValueError, ("`data`", "empty")),
+    Bad(
+        "empty DataLoader", fit(DataLoader(Rows([]), batch_size=8)), ValueError, ("`data`", "empty")
+    ),
+    Bad("empty list", fit([]), ValueError, ("`data`", "empty")),
+    Bad("spent iterator", fit(iter([])), ValueError, ("`data`", "1 batches or more", "got fewer")),
+    Bad("one sample", fit(points(1)), ValueError, ("`data`", "at least 2 samples", "got 1")),
+    Bad(
+        "less than a batch",
+        fit(DataLoader(Rows(points(5)), batch_size=8, drop_last=True)),
+        ValueError,
+        ("`data`", "at least 8 samples", "got 5"),
+    ),
+    Bad("no data at all", fit(None), TypeError, ("`data`", "got NoneType")),
+    Bad("a path", fit("data"), TypeError, ("`data`", "a tensor, a Dataset", "got str")),
+    Bad("a number", fit(5), TypeError, ("`data`", "got int")),
+    # shapes
+    Bad("shape of a tensor", fit(torch.zeros(40, 3)), ValueError, SHAPE),
+    Bad("shape of a Dataset", fit(Rows(torch.zeros(40, 3))), ValueError, SHAPE),
+    Bad("shape of a loader", fit(DataLoader(Rows(torch.zeros(40, 3)), 8)), ValueError, SHAPE),
+    Bad("shape of a list", fit([torch.zeros(8, 3)]), ValueError, SHAPE),
+    Bad("shape of a batch", one_step(torch.zeros(8, 3)), ValueError, SHAPE),
+    Bad("a single sample", one_step(torch.zeros(2)), ValueError, ("`batch`", "shape (2,)", "()")),
+    Bad("a number as a batch", one_step(torch.tensor(1.0)), ValueError, ("`batch`", "shape (2,)")),
+    Bad("a batch of one", one_step(points(1)), ValueError, ("`batch`", "at least 2", "got 1")),
+    # kinds
+    Bad("bytes in a tensor", fit((points() + 1).byte()), TypeError, CONVERT),
+    Bad("bytes in a dataset", fit(TensorDataset((points() + 1).byte())), TypeError, CONVERT),
+    Bad("bytes in a batch", one_step((points() + 1).byte()), TypeError, CONVERT),
+    Bad("int64", fit(points().long()), TypeError, ("`batch`", "floats in [-1, 1]", "int64")),
+    Bad("booleans", fit(points() > 0), TypeError, ("`batch`", "floats in [-1, 1]", "bool")),
+    Bad("a batch of three", one_step((points(),) * 3), TypeError, ("`batch`", "unpack_batch")),
+    Bad("a wrong key", one_step({"x": points()}), TypeError, ("`batch`", "'samples'", "'x'")),
+    Bad("a NumPy batch", one_step(points().numpy()), TypeError, ("`batch`", "tensor", "array")),
+    Bad("a list of numbers", one_step([[0.5, 0.5]]), TypeError, ("`batch`", "a tensor")),
+    Bad("no batch", one_step(None), TypeError, ("`batch`", "got None")),
+    # values
+    Bad("NaN in a tensor", fit(spoiled(NAN)), ValueError, ("`data`", "finite", "NaN")),
+    Bad("inf in a tensor", fit(spoiled(INF)), ValueError, ("`data`", "finite", "infinite")),
+    Bad("NaN in a TensorDataset", fit(TensorDataset(spoiled(NAN))), ValueError, ("`data`", "NaN")),
+    Bad("NaN in a Dataset", fit(Rows(spoiled(NAN)), batch_size=40), ValueError, ("`batch`", "NaN")),
+    Bad("NaN in a list", fit([spoiled(NAN)]), ValueError, ("`batch`", "finite", "NaN")),
+    Bad("NaN in a batch", one_step(spoiled(NAN)), ValueError, ("`batch`", "finite", "NaN")),
+    Bad("-inf in a batch", one_step(spoiled(-INF)), ValueError, ("`batch`", "finite", "infinite")),
+    # labels
+    Bad(
+        "labels for an unconditional generator",
+        sample(2, labels=[0, 1]),
+        ValueError,
+        ("`labels` must be None", "unconditional", "got labels of shape (2,)"),
+    ),
+)
+
+
+def labelled(labels: Any) -> TensorDataset:
+    return TensorDataset(points(), torch.as_tensor(labels))
+
+
+OTHER_DATA = pytest.mark.filterwarnings("ignore:the epoch under way starts anew")
+RIGHT = torch.arange(40) % CLASSES
+WRONG = torch.cat([RIGHT[:-1], torch.tensor([CLASSES])])
+NO_LABELS = ("`labels` must be given", "3 classes", "got None")
+RANGE = ("`labels`", "[0, 2]", "got labels from 0 to 3")
+
+CONDITIONAL = (
+    Bad("no labels in a tensor", fit(points()), ValueError, NO_LABELS),
+    Bad("no labels in a list", fit([points()]), ValueError, NO_LABELS),
+    Bad("no labels in a batch", one_step(points()), ValueError, NO_LABELS),
+    Bad("no labels to sample", sample(2), ValueError, NO_LABELS),
+    Bad("a class too many", fit(labelled(WRONG), batch_size=40), ValueError, RANGE),
+    Bad("a class too many in a batch", one_step((points(), WRONG)), ValueError, RANGE),
+    Bad("a negative class", one_step((points(), RIGHT - 1)), ValueError, ("`labels`", "from -1")),
+    Bad("float labels", one_step((points(), RIGHT.float())), TypeError, ("`labels`", "float32")),
+    Bad("two labels", one_step((points(), RIGHT[:2])), ValueError, ("`labels`", "(40,)", "(2,)")),
+    Bad(
+        "one-hot labels",
+        one_step((points(), nn.functional.one_hot(RIGHT))),
+        ValueError,
+        ("`labels`", "(40,)", "(40, 3)"),
+    ),
+    Bad("a list of labels", one_step((points(), [0] * 40)), TypeError, ("`labels`", "tensor")),
+    Bad("class 3 to sample", sample(2, labels=3), ValueError, ("`labels`", "[0, 2]", "3 to 3")),
+    Bad("class -1 to sample", sample(2, labels=-1), ValueError, ("`labels`", "from -1")),
+    Bad("three classes, two samples", sample(2, labels=[0, 1, 2]), ValueError, ("`labels`", "n=2")),
+    Bad("half a class", sample(2, labels=[0.5, 1.0]), TypeError, ("`labels`", "integers")),
+)
+
+
+@OTHER_DATA
+@cases(*UNCONDITIONAL)
+def test_a_trainer_is_after_an_error_as_it_was_before_and_goes_on(bad):
+    trainer = make_trainer()
+    trainer.fit(points(), steps=7, batch_size=8)
+    before = state_of(trainer)
+    with pytest.raises(bad.error) as raised:
+        bad.call(trainer)
+    check(raised, bad)
+    assert state_of(trainer) == before
+    assert trainer.generator.training
+    trainer.fit(points(), steps=8, batch_size=8)
+    assert trainer.progress.step == 8
+
+
+@OTHER_DATA
+@cases(*CONDITIONAL)
+def test_a_conditional_trainer_is_after_an_error_as_it_was_before_and_goes_on(bad):
+    trainer = make_trainer(num_classes=CLASSES)
+    trainer.fit(labelled(RIGHT), steps=7, batch_size=8)
+    before = state_of(trainer)
+    with pytest.raises(bad.error) as raised:
+        bad.call(trainer)
+    check(raised, bad)
+    assert state_of(trainer) == before
+    trainer.fit(labelled(RIGHT), steps=8, batch_size=8)
+    assert trainer.progress.step == 8
+
+
+def test_a_run_that_an_error_kept_from_its_first_step_starts_as_if_it_had_not_been_tried():
+    tried, plain = (make_trainer() for _ in range(2))
+    tried.generator.load_state_dict(plain.generator.state_dict())
+    tried.discriminator.load_state_dict(plain.discriminator.state_dict())
+    with pytest.raises(ValueError, match="`batch` must be finite"):
+        tried.fit(Rows(spoiled(NAN)), epochs=1, batch_size=40)
+    for trainer in (tried, plain):
+        trainer.fit(points(), steps=3, batch_size=8)
+    for part in ("generator", "discriminator", "order", "latent_rng", "history"):
+        assert state_of(tried)[part] == state_of(plain)[part]
+
+
+def test_a_bad_batch_in_the_middle_of_a_run_leaves_the_steps_before_it():
+    trainer, plain = make_trainer(), make_trainer()
+    plain.generator.load_state_dict(trainer.generator.state_dict())
+    plain.discriminator.load_state_dict(trainer.discriminator.state_dict())
+    good = list(points().split(8))
+    with pytest.raises(ValueError, match="`batch` must be finite"):
+        trainer.fit([*good[:3], torch.full((8, 2), NAN), good[3]], epochs=1)
+    plain.fit(good[:3], epochs=1)
+    assert trainer.progress.step == 3
+    assert state_of(trainer)["generator"] == state_of(plain)["generator"]
+    assert trainer.history.generator_loss == plain.history.generator_loss
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_partial_last_batch_of_one_sample_is_left_out_where_a_network_has_batch_norm(labels):
+    trainer = make_trainer(num_classes=CLASSES if labels else 0)
+    data = points(17)
+    trainer.fit(TensorDataset(data, RIGHT[:17]) if labels else data, epochs=1, batch_size=8)
+    assert trainer.progress.step == 2
+    without = make_trainer(hidden=(8,))
+    without.fit(data, epochs=1, batch_size=8)
+    assert without.progress.step == 3
+
+
+# -- construction ----------------------------------------------------------------------------------
+
+
+class Sized(nn.Linear):
+    """A foreign generator that says what it makes."""
+
+    latent_dim = 8
+
+
+SIGMOID = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
+PROBABILITIES = BCEAdversarialLoss(from_logits=False)
+
+
+def game(generator: Any = None, discriminator: Any = None, **options: Any) -> Callable[[], Any]:
+    return lambda: GANTrainer(
+        Generator(8, (2,)) if generator is None else generator,
+        Discriminator((2,)) if discriminator is None else discriminator,
+        **options,
+    )
+
+
+ORDERS = "'generator_first', 'discriminator_first'"
+
+
+@cases(
+    Bad("latent_dim 0", partial(Generator, 0), ValueError, ("`latent_dim`", POSITIVE + "0")),
+    Bad("latent_dim 1.5", partial(Generator, 1.5), TypeError, ("`latent_dim`", "got 1.5")),
+    Bad("sample_shape ()", partial(Generator, 8, ()), ValueError, ("`sample_shape`", "one entry")),
+    Bad("sample_shape 2", partial(Generator, 8, 2), TypeError, ("`sample_shape`", "got 2")),
+    Bad("hidden 0", partial(Generator, 8, hidden=(8, 0)), ValueError, ("`hidden[1]`", "got 0")),
+    Bad("hidden ()", partial(Discriminator, hidden=()), ValueError, ("`hidden`", "one entry")),
+    Bad("classes -1", partial(Generator, num_classes=-1), ValueError, ("`num_classes`", "got -1")),
+    Bad("side 0", partial(Discriminator, (1, 0, 28)), ValueError, ("`sample_shape[1]`", "got 0")),
+    Bad("dropout 1", partial(Discriminator, dropout=1.0), ValueError, ("`dropout`", "got 1.0")),
+    Bad("output", partial(Generator, output="relu"), ValueError, ("`output`", "got 'relu'")),
+    Bad("conv latent 0", partial(ConvGenerator, 0), ValueError, ("`latent_dim`", "got 0")),
+    Bad("conv shape", partial(ConvDiscriminator, (28, 28)), ValueError, ("`sample_shape`", "28")),
+    Bad("decay 1", partial(EMA, 1.0), ValueError, ("`decay`", "[0, 1)", "got 1.0")),
+    Bad("R1 -1", partial(R1, -1.0), ValueError, ("`gamma`", "got -1.0")),
+    Bad("R1 every 0", partial(R1, 1.0, every=0), ValueError, ("`every`", POSITIVE + "0")),
+    Bad("R2 nan", partial(R2, NAN), ValueError, ("`gamma`", "finite", "got nan")),
+    Bad("penalty '1'", partial(GradientPenalty, "1"), TypeError, ("`weight`", "got '1'")),
+    Bad("label 2", partial(BCEAdversarialLoss, real_label=2.0), ValueError, ("`real_label`", "2")),
+    Bad("lr 0", partial(adam, 0.0), ValueError, ("`lr`", "(0, inf", "got 0.0")),
+    Bad("beta 1", partial(adam, betas=(1.0, 0.9)), ValueError, ("`betas[0]`", "got 1.0")),
+    Bad("keep 0", partial(Checkpoint, ".", every_steps=1, keep=0), ValueError, ("`keep`", "got 0")),
+    Bad("grid side 0", partial(SampleGrid, ".", side=0), ValueError, ("`side`", "got 0")),
+    Bad("grid every -1", partial(SampleGrid, ".", every=-1), ValueError, ("`every`", "got -1")),
+    Bad("log every 0", partial(CSVLog, "log.csv", every=0), ValueError, ("`every`", "got 0")),
+    Bad("events every 0", partial(TensorBoardLog, ".", every=0), ValueError, ("`every`", "got 0")),
+    Bad("guard every 0", partial(NaNGuard, every=0), ValueError, ("`every`", "got 0")),
+    Bad("seconds -1", partial(ConsoleLog, -1.0), ValueError, ("`seconds`", "got -1.0")),
+    Bad("k 0", game(discriminator_steps=0), ValueError, ("`discriminator_steps`", POSITIVE + "0")),
+    Bad("k 1.5", game(discriminator_steps=1.5), TypeError, ("`discriminator_steps`", "got 1.5")),
+    Bad("seed -1", game(seed=-1), ValueError, ("`seed`", "non-negative", "got -1")),
+    Bad("seed 'a'", game(seed="a"), TypeError, ("`seed`", "got 'a'")),
+    Bad(
+        "update order",
+        game(update_order="both"),
+        ValueError,
+        ("`update_order`", ORDERS, "got 'both'"),
+    ),
+    Bad("precision", game(precision="fp16"), ValueError, ("`precision`", "'fp32', 'bf16'", "fp16")),
+    Bad("device", game(device="quantum"), ValueError, ("`device`", "'cpu'", "got 'quantum'")),
+    Bad("no such device", game(device="cuda:99"), ValueError, ("`device`", "got 'cuda:99'")),
+    Bad("device 1.5", game(device=1.5), ValueError, ("`device`", "got 1.5")),
+    Bad(
+        "a sigmoid with a loss of logits",
+        game(discriminator=SIGMOID),
+        ValueError,
+        ("`loss`", "Sigmoid", "BCEAdversarialLoss(from_logits=False)"),
+    ),
+    Bad("a sigmoid with hinge", game(None, SIGMOID, loss=HingeLoss()), ValueError, ("`loss`",)),
+    Bad(
+        "logits with a loss of probabilities",
+        game(loss=PROBABILITIES),
+        ValueError,
+        ("`loss` must take logits", "Discriminator", "from_logits=False"),
+    ),
+    Bad(
+        "networks of two shapes",
+        game(discriminator=Discriminator((3,))),
+        ValueError,
+        ("`discriminator`", "sample_shape (2,)", "got (3,)"),
+    ),
+    Bad(
+        "classes for one network alone",
+        game(Generator(8, (2,), num_classes=3)),
+        ValueError,
+        ("`discriminator`", "num_classes 3", "got 0"),
+    ),
+    Bad("no noise", game(nn.Linear(8, 2)), ValueError, ("`latent`", "Linear", "got None")),
+    Bad("no weights", game(nn.Identity()), ValueError, ("`generator`", "weights to train")),
+    Bad("no network", game(lambda z: z), TypeError, ("`generator`", "Module", "function")),
+    Bad("a class", game(None, Discriminator), TypeError, ("`discriminator`", "Module", "class")),
+    Bad("a loss by name", game(loss="bce"), TypeError, ("`loss`", "AdversarialLoss", "got 'bce'")),
+    Bad("a class of losses", game(loss=HingeLoss), TypeError, ("`loss`", "HingeLoss")),
+    Bad("a class of penalties", game(penalties=[R1]), TypeError, ("`penalties[0]`", "R1")),
+    Bad("a number as penalty", game(penalties=[1.0]), TypeError, ("`penalties[0]`", "got 1.0")),
+    Bad("a penalty alone", game(penalties=R1(1.0)), TypeError, ("`penalties`", "R1")),
+    Bad("no callback", game(callbacks=[print]), TypeError, ("`callbacks[0]`", "print")),
+    Bad("a callback alone", game(callbacks=Callback()), TypeError, ("`callbacks`", "Callback")),
+    Bad("a number as EMA", game(ema=0.999), TypeError, ("`ema`", "EMA", "got 0.999")),
+    Bad("noise by name", game(latent="normal"), TypeError, ("`latent`", "got 'normal'")),
+    Bad(
+        "an optimizer by name",
+        game(generator_optimizer="adam"),
+        TypeError,
+        ("`generator_optimizer`", "a function that makes an optimizer", "got 'adam'"),
+    ),
+    Bad(
+        "an optimizer of a rate",
+        game(discriminator_optimizer=lambda weights: 0.1),
+        TypeError,
+        ("`discriminator_optimizer`", "got 0.1"),
+    ),
+    Bad(
+        "an unknown hook of a callback",
+        lambda: type("Mine", (Callback,), {"on_batch_end": print}),
+        TypeError,
+        ("`Mine.on_batch_end`", "on_fit_start, on_epoch_start", "got `on_batch_end`"),
+    ),
+    Bad(
+        "an unknown hook of a trainer",
+        lambda: type("Mine", (GANTrainer,), {"on_epoch_done": print}),
+        TypeError,
+        ("`Mine.on_epoch_done`", "on_epoch_end", "did you mean `on_epoch_end`"),
+    ),
+)
+def test_a_wrong_argument_is_an_error_where_it_is_given(bad):
+    with pytest.raises(bad.error) as raised:
+        bad.call()
+    check(raised, bad)
+
+
+@pytest.mark.parametrize("labels", [None, torch.tensor([0, 1])])
+def test_networks_called_by_hand_refuse_labels_without_classes_and_the_reverse(labels):
+    classes = 0 if labels is not None else CLASSES
+    generator = Generator(8, (2,), num_classes=classes)
+    discriminator = Discriminator((2,), num_classes=classes)
+    message = "`labels` must be (given to|None for)"
+    with pytest.raises(ValueError, match=message):
+        generator(torch.zeros(2, 8), labels)
+    with pytest.raises(ValueError, match=message):
+        discriminator(torch.zeros(2, 2), labels)
+
+
+def test_an_average_is_for_one_trainer_alone():
+    ema = EMA(0.9)
+    make_trainer(ema=ema)
+    with pytest.raises(ValueError, match="`ema` must be new"):
+        make_trainer(ema=ema)
+
+
+def test_scores_that_are_no_probabilities_are_named_and_change_nothing():
+    discriminator = nn.Sequential(nn.Linear(2, 1), nn.Softplus(), nn.Flatten(0))
+    trainer = GANTrainer(Generator(8, (2,)), discriminator, loss=PROBABILITIES, device="cpu")
+    with torch.no_grad():
+        discriminator[0].bias.fill_(5.0)
+    before = [weight.clone() for weight in discriminator.parameters()]
+    with pytest.raises(ValueError, match="`scores` must be probabilities in"):
+        trainer.train_step(points())
+    assert trainer.progress.step == 0
+    assert all(torch.equal(a, b) for a, b in zip(discriminator.parameters(), before, strict=True))
+
+
+# -- files and packages ----------------------------------------------------------------------------
+
+
+def of_another_architecture(folder: Path) -> Path:
+    torch.manual_seed(1)
+    make_trainer(hidden=(8, 16)).save(folder / "run.pt")
+    return folder / "run.pt"
+
+
+def without_an_average(folder: Path) -> Path:
+    make_trainer(ema=None).save(folder / "run.pt")
+    return folder / "run.pt"
+
+
+def of_text(folder: Path) -> Path:
+    (folder / "run.pt").write_text("epoch,loss\n1,0.5\n")
+    return folder / "run.pt"
+
+
+def of_torch(folder: Path) -> Path:
+    torch.save({"generator": {"weight": torch.zeros(3)}}, folder / "run.pt")
+    return folder / "run.pt"
+
+
+def missing(folder: Path) -> Path:
+    return folder / "run.pt"
+
+
+ARCHITECTURE = ("generator is of another architecture", "must have the shape", "got (16")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (of_another_architecture, CheckpointError, ARCHITECTURE),
+        (without_an_average, CheckpointError, ("missing ['ema']", "unexpected none")),
+        (of_text, CheckpointError, ("run.pt is not a checkpoint",)),
+        (of_torch, CheckpointError, ("run.pt is not a checkpoint",)),
+        (missing, FileNotFoundError, ("`path` must be a checkpoint file", "run.pt")),
+    ],
+)
+def test_a_trainer_that_was_given_a_wrong_file_is_as_it_was_before(tmp_path, make, error, words):
+    path = make(tmp_path)
+    trainer = make_trainer()
+    trainer.fit(points(), steps=7, batch_size=8)
+    before = state_of(trainer)
+    bad = Bad(make.__name__, trainer.load, error, words)
+    with pytest.raises(error) as raised:
+        trainer.load(path)
+    check(raised, bad)
+    assert state_of(trainer) == before
+    trainer.fit(points(), steps=8, batch_size=8)
+
+
+@pytest.mark.parametrize("make", [of_text, of_torch])
+def test_a_generator_is_not_loaded_from_a_file_that_is_no_checkpoint(tmp_path, make):
+    with pytest.raises(CheckpointError, match=r"run\.pt is not a checkpoint"):
+        load_generator(make(tmp_path))
+
+
+def test_a_missing_extra_is_an_error_where_the_callback_is_made(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(MissingExtraError, match=r"ProgressBar needs .* 'vanillagan\[progress\]'"):
+        ProgressBar()
