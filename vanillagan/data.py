@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -83,7 +84,8 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether no value is NaN or infinite: the sum then isn't, which costs less than a mask."""
     if not tensor.is_floating_point():
         return True
-    return bool(tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32)).isfinite())
+    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+    return math.isfinite(total.item())
 
 
 class ByteImages(Dataset[Any]):
@@ -128,8 +130,14 @@ class ByteImages(Dataset[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         """Reads one image by an int, or a batch by a tensor or a slice of indices."""
-        samples = self.images[index].to(torch.float32).div_(127.5).sub_(1.0)
-        return samples if self.labels is None else (samples, self.labels[index])
+        samples = rows(self.images, index).to(torch.float32).div_(127.5).sub_(1.0)
+        return samples if self.labels is None else (samples, rows(self.labels, index))
+
+
+def rows(tensor: Tensor, index: Any) -> Tensor:
+    """`tensor[index]`, by the several times faster `index_select` for a batch of indices."""
+    batch = isinstance(index, Tensor) and index.dtype == torch.int64 and index.dim() == 1
+    return tensor.index_select(0, index) if batch else tensor[index]
 
 
 def normal_latent(*shape: int) -> LatentSampler:

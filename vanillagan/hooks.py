@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -56,6 +57,11 @@ class Player:
     forward: Callable[..., Tensor]
     parameters: tuple[nn.Parameter, ...]
     optimizer: Optimizer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of its weights, which samples are brought to."""
+        return self.parameters[0].dtype
 
     @contextmanager
     def idle(self) -> Iterator[None]:

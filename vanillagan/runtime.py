@@ -146,7 +146,7 @@ class Processes:
 
     def share(self, tensor: Tensor) -> Tensor:
         """This process's part of what was drawn for all of them, along the first dimension."""
-        return tensor.chunk(self.count)[self.rank]
+        return tensor if self.count == 1 else tensor.chunk(self.count)[self.rank]
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""

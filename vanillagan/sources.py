@@ -20,7 +20,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from vanillagan.data import ByteImages, is_finite
+from vanillagan.data import ByteImages, is_finite, rows
 from vanillagan.runtime import GlobalRNG, isolated_rng
 
 __all__ = ["Order", "Source", "open_source"]
@@ -118,7 +118,12 @@ class MemorySource:
     def batches(self, epoch: int, skip: int) -> Iterator[Any]:
         device = _tensors_of(self.data)[0].device
         for indices in self.order.batches(epoch, skip):
-            yield self.data[indices.to(device)]
+            here = indices.to(device)
+            if isinstance(self.data, ByteImages):
+                yield self.data[here]
+            else:
+                read = [rows(tensor, here) for tensor in _tensors_of(self.data)]
+                yield read if isinstance(self.data, TensorDataset) else read[0]
 
 
 class LoaderSource:

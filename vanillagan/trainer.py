@@ -34,7 +34,6 @@ from vanillagan.runtime import (
     Processes,
     ProcessRNG,
     autocast,
-    dtype_of,
     resolve_device,
 )
 from vanillagan.sampling import Labels, draw_samples
@@ -445,7 +444,7 @@ class GANTrainer:
         )
         if self.progress.step == 0:
             warn_of_range(samples, self.generator)
-        samples = samples.to(self.device, dtype_of(self.generator), non_blocking=True)
+        samples = samples.to(self.device, self.players["generator"].dtype, non_blocking=True)
         return Batch(samples, None if labels is None else labels.to(self.device, non_blocking=True))
 
     # -- sampling ----------------------------------------------------------------------------------

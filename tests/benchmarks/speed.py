@@ -1,9 +1,9 @@
 """How long does a training step take, beside the source's loop and the best hand-written one?
 
-    python -m tests.benchmarks.speed --data FOLDER [--rounds 5] [--steps 400] [--json FILE]
+    python -m tests.benchmarks.speed --data FOLDER [--rounds 60] [--steps 20] [--json FILE]
 
-Every row trains the source's networks on MNIST, batch 64, on the CPU. The rows take turns, so that
-a machine whose speed drifts slows all of them; the figures are ratios of medians over the rounds.
+Every row trains the source's networks on MNIST, batch 64, on the CPU. The rows take turns every few
+steps, so that a machine whose speed drifts slows all of them; the figures are ratios of medians.
 
     source          the source's loop: torchvision's DataLoader with PIL transforms, BCELoss on
                     sigmoids, Adam as it comes, .item() in each step
@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from vanillagan import Callback, Discriminator, GANTrainer, Generator
+from vanillagan import Callback, Discriminator, GANTrainer, Generator, StepResult
 from vanillagan.callbacks import CSVLog, ProgressBar, SampleGrid
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist
@@ -127,8 +127,8 @@ def hand_written_loop(data: ByteImages) -> Steps:
     return run
 
 
-def trainer_loop(data: ByteImages, callbacks: list[Callback]) -> Steps:
-    trainer = GANTrainer(Generator(), Discriminator(), device="cpu", callbacks=callbacks)
+def trainer_loop(data: ByteImages) -> Steps:
+    trainer = GANTrainer(Generator(), Discriminator(), device="cpu")
 
     def run(steps: int) -> None:
         trainer.fit(data, steps=trainer.progress.step + steps)
@@ -136,39 +136,61 @@ def trainer_loop(data: ByteImages, callbacks: list[Callback]) -> Steps:
     return run
 
 
+class TakeTurns(Callback):
+    """Times the steps of the run it is part of, and in between those of the other rows."""
+
+    def __init__(self, others: dict[str, Steps], steps: int) -> None:
+        self.others = others
+        self.steps = steps
+        self.seconds: dict[str, list[float]] = {name: [] for name in ("trainer, full", *others)}
+
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        self.started = time.perf_counter()
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        if trainer.progress.step % self.steps == 0:
+            self._note("trainer, full")
+            for name, run in self.others.items():
+                run(self.steps)
+                self._note(name)
+
+    def _note(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name].append((now - self.started) / self.steps)
+        self.started = now
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=400, help="steps of a row in each round")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=20, help="steps of a row in each round")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args()
+
     torch.manual_seed(0)
     data = mnist(options.data)
+    others = {
+        "source": source_loop(options.data),
+        "hand-written": hand_written_loop(data),
+        "trainer": trainer_loop(data),
+    }
+    turns = TakeTurns(others, options.steps)
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
-        full = [ProgressBar(), CSVLog(Path(folder, "log.csv")), SampleGrid(folder)]
-        rows = {
-            "source": source_loop(options.data),
-            "hand-written": hand_written_loop(data),
-            "trainer": trainer_loop(data, []),
-            "trainer, full": trainer_loop(data, full),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in rows}
-        for run in rows.values():
-            run(options.steps)
-        for _ in range(options.rounds):
-            for name, run in rows.items():
-                started = time.perf_counter()
-                run(options.steps)
-                seconds[name].append((time.perf_counter() - started) / options.steps)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
+        shown = [ProgressBar(), CSVLog(Path(folder, "log.csv")), SampleGrid(folder)]
+        full = GANTrainer(Generator(), Discriminator(), device="cpu", callbacks=[*shown, turns])
+        full.fit(data, steps=(options.rounds + 1) * options.steps)
+
+    # the first round warms up
+    medians = {name: statistics.median(turns.seconds[name][1:]) for name in turns.seconds}
     for name, median in medians.items():
         print(
             f"{name:14} {median * 1e3:6.2f} ms a step   {median / medians['source']:.2f} of source"
             f"   {median / medians['hand-written']:.2f} of hand-written"
         )
     if options.json:
-        options.json.write_text(json.dumps({"medians": medians, "seconds": seconds}, indent=1))
+        figures = {"medians": medians, "seconds": turns.seconds}
+        options.json.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":
