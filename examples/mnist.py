@@ -37,7 +37,7 @@ from vanillagan.errors import VanillaGANError, require
 from vanillagan.optimizers import adam
 from vanillagan.progress import History
 
-CLEAN_BATCHES = 9_380
+CLEAN_BATCHES = 7_500
 SOURCE_EPOCHS = 200
 INTERRUPTED = 130
 
@@ -55,7 +55,7 @@ def main() -> int:
         print(f"Resumed from {options.resume} at batch {trainer.progress.step:,}")
     epochs = options.n_epochs or default_epochs(options, len(data))
     print(
-        f"Training on {trainer.device} for {epochs} epochs (recipe {options.recipe}); "
+        f"Training on {trainer.device} to epoch {epochs} (recipe {options.recipe}); "
         f"grids of samples go to {grid.folder}"
     )
     started = time.monotonic()
@@ -178,7 +178,7 @@ def parse_options() -> argparse.Namespace:
     add(
         "--n_epochs",
         f"epochs in all (default: {SOURCE_EPOCHS} for source; for clean what makes "
-        f"{CLEAN_BATCHES:,} batches: 10 of the full MNIST, 120 of the 5,000 digits)",
+        f"{CLEAN_BATCHES:,} batches: 8 of the full MNIST, 96 of the 5,000 digits)",
         **whole,
     )
     add("--batch_size", "images in a batch", default=64, **whole)
