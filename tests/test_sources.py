@@ -201,7 +201,7 @@ class Indexing(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts = {"index": 0, "select": 0}
+        self.counts = {"index_select": 0, "index": 0, "select": 0}
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         name = operation.overloadpacket.__name__
@@ -226,7 +226,7 @@ def test_what_is_in_memory_is_indexed_once_for_a_batch(data, tensors):
     source = open_source(data, Order(0), 8)
     with Indexing() as indexing:
         assert len(list(source.batches(0, 0))) == 5
-    assert indexing.counts == {"index": 5 * tensors, "select": 0}
+    assert indexing.counts == {"index_select": 5 * tensors, "index": 0, "select": 0}
 
 
 def test_a_tensor_dataset_with_samples_of_its_own_is_read_sample_by_sample():

@@ -27,7 +27,7 @@ class EMA:
     Attributes:
         network: The averaged copy, in eval mode.
 
-    Source: Karras et al., 2018 (arXiv 1710.10196), section 4; Yazici et al., 2019 (1806.04498).
+    Source: Karras et al., 2018 (arXiv 1710.10196), A.1; Yazici et al., 2019 (1806.04498).
 
     Example:
         >>> ema = EMA(0.999)

@@ -186,8 +186,8 @@ class RelativisticLoss:
     Discriminator: mean softplus(D(G(z)) - D(x)). Generator: mean softplus(D(x) - D(G(z))). Real and
     fake scores must be of one shape.
 
-    Source: Jolicoeur-Martineau, 2018 (arXiv 1807.00734), equations 5 and 6, with f = softplus; the
-    game of R3GAN (Huang et al., 2024, arXiv 2501.05441).
+    Source: Jolicoeur-Martineau, 2018 (arXiv 1807.00734), section 4.1, RSGAN; the game of R3GAN
+    (Huang et al., 2024, arXiv 2501.05441).
     """
 
     needs_real = True

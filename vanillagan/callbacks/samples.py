@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from vanillagan.errors import check_integer
 from vanillagan.hooks import Callback, StepResult
@@ -71,6 +70,8 @@ class SampleGrid(Callback):
         Raises:
             RuntimeError: No grid has been saved.
         """
+        from PIL import Image
+
         check_integer("moments", moments, minimum=1)
         grids = [self._path(step) for step in self.saved if self._path(step).exists()]
         if not grids:
