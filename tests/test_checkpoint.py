@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
 
+from tests.test_resume import leaves
 from vanillagan import (
     EMA,
     Callback,
@@ -32,20 +33,17 @@ from vanillagan.errors import CheckpointError
 from vanillagan.optimizers import adam
 
 
-def leaves(state: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(state, Mapping):
-        for key, value in state.items():
-            yield from leaves(value, f"{place}/{key}")
-    elif isinstance(state, list | tuple):
-        for index, value in enumerate(state):
-            yield from leaves(value, f"{place}/{index}")
-    else:
-        yield place, state.tolist() if isinstance(state, Tensor) else state
+def plain(state: Any) -> dict[str, Any]:
+    """The leaves of a nested state by place, tensors as lists."""
+    return {
+        place: value.tolist() if isinstance(value, Tensor) else value
+        for place, value in leaves(state)
+    }
 
 
 def snapshot(trainer: GANTrainer) -> dict[str, Any]:
     """All of the trainer's state, as places and values."""
-    return dict(leaves({name: part.state_dict() for name, part in trainer.parts().items()}))
+    return plain({name: part.state_dict() for name, part in trainer.parts().items()})
 
 
 class Memory(Callback):
@@ -96,7 +94,7 @@ def test_a_checkpoint_holds_tensors_and_primitives_alone(tmp_path, points, make_
     content = torch.load(tmp_path / "run.pt", weights_only=True)
     kinds = {type(value) for _, value in leaves(content)}
     assert kinds <= {Tensor, list, bool, int, float, str, type(None)}
-    assert dict(leaves(content["parts"])) == snapshot(trainer)
+    assert plain(content["parts"]) == snapshot(trainer)
 
 
 def test_missing_folders_are_made(tmp_path, make_trainer):
@@ -108,7 +106,7 @@ def test_load_brings_back_all_of_the_state(saved, make_trainer):
     torch.manual_seed(5)
     trainer = GANTrainer(Generator(8, (2,), hidden=(16, 16)), Discriminator((2,), hidden=(16,)))
     trainer.load(saved)
-    assert snapshot(trainer) == dict(leaves(torch.load(saved, weights_only=True)["parts"]))
+    assert snapshot(trainer) == plain(torch.load(saved, weights_only=True)["parts"])
 
 
 def test_a_trainer_that_has_loaded_saves_the_same_again(tmp_path, points, make_trainer):

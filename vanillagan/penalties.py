@@ -37,7 +37,16 @@ class Penalty(Protocol):
 
 
 @dataclass(frozen=True)
-class R1:
+class _ZeroCentered:
+    gamma: float
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, minimum=0)
+        check_integer("every", self.every, minimum=1)
+
+
+class R1(_ZeroCentered):
     """Keeps D flat at the data: gamma / 2 times the batch mean of |grad D(x)|^2 over real samples.
 
     Attributes:
@@ -47,20 +56,12 @@ class R1:
     Source: Mescheder et al., 2018 (arXiv 1801.04406), equation 9.
     """
 
-    gamma: float
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, minimum=0)
-        check_integer("every", self.every, minimum=1)
-
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """gamma / 2 * mean |grad D(x)|^2 over the real samples."""
         return self.gamma / 2 * squared_gradient_norms(critic, real).mean()
 
 
-@dataclass(frozen=True)
-class R2:
+class R2(_ZeroCentered):
     """Keeps D flat at the fakes: gamma / 2 times the batch mean of |grad D(G(z))|^2.
 
     Attributes:
@@ -69,13 +70,6 @@ class R2:
 
     Source: Mescheder et al., 2018 (arXiv 1801.04406), equation 10.
     """
-
-    gamma: float
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, minimum=0)
-        check_integer("every", self.every, minimum=1)
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """gamma / 2 * mean |grad D(G(z))|^2 over the fakes."""
