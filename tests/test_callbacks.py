@@ -675,7 +675,13 @@ def test_a_signal_ends_the_run_after_the_step_under_way_and_the_run_can_go_on(nu
     assert train(trainer).progress.step == BATCHES
 
 
-def test_a_second_signal_interrupts_at_once():
+def test_signals_in_quick_succession_are_one():
+    trainer = make_trainer(StopOnSignal(), SendSignal(signal.SIGINT, at=3, times=3))
+    assert train(trainer).progress.step == 3
+
+
+def test_a_further_signal_interrupts_a_step_that_does_not_end(monkeypatch):
+    monkeypatch.setattr(StopOnSignal, "PATIENCE", -1.0)
     trainer = make_trainer(StopOnSignal(), SendSignal(signal.SIGINT, at=3, times=2))
     with pytest.raises(KeyboardInterrupt):
         train(trainer)

@@ -224,7 +224,7 @@ class GANTrainer:
         if epochs is None and steps is None:
             raise ValueError("`epochs` or `steps` must be given, got None for both")
         check_integer("batch_size", batch_size, minimum=1)
-        before = self._order, self.progress.batch, self.progress.step
+        first_step, place = self.progress.step, (self._order, self.progress.batch)
         source = self._open(data, batch_size)
         self.progress.epochs, self.progress.steps = epochs, steps
         self.stop_reason = None
@@ -244,8 +244,8 @@ class GANTrainer:
                 self._run_epoch(source)
             self._call("on_fit_end")
         except BaseException as error:
-            if self.progress.step == before[2]:
-                self._order, self.progress.batch = before[:2]
+            if self.progress.step == first_step:  # data that can't be used leaves no trace
+                self._order, self.progress.batch = place
             self._call("on_exception", error)
             raise
         return self.history

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from types import FrameType
 from typing import Any
 
@@ -64,10 +65,11 @@ class GradientClip(Callback):
 class StopOnSignal(Callback):
     """Ends `fit` after the step under way on Ctrl-C or SIGTERM, so that the run can be saved whole.
 
-    `trainer.stop_reason` then names the signal. A second one acts as if this callback weren't
-    there. `fit` must run in the main thread.
+    `trainer.stop_reason` then names the signal. If the step under way takes longer than a second, a
+    further signal acts as if this callback weren't there. `fit` must run in the main thread.
     """
 
+    PATIENCE = 1.0
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
@@ -75,10 +77,16 @@ class StopOnSignal(Callback):
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
         """Begins to listen."""
+        first = 0.0
 
         def stop(number: int, frame: FrameType | None) -> None:
-            self._restore()
-            trainer.stop(signal.Signals(number).name)
+            nonlocal first
+            if trainer.stop_reason is None:
+                first = time.monotonic()
+                trainer.stop(signal.Signals(number).name)
+            elif time.monotonic() - first > self.PATIENCE:
+                self._restore()
+                signal.raise_signal(number)
 
         self._before = {number: signal.signal(number, stop) for number in self.SIGNALS}
 
