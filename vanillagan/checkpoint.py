@@ -137,6 +137,12 @@ def restore(parts: Mapping[str, Stateful], content: Mapping[str, Any]) -> None:
     for name, part in parts.items():
         if isinstance(part, nn.Module):
             _check_weights(name, part.state_dict(), states[name])
+            mine, theirs = _config_of(part), kinds[name]["config"]
+            if mine is not None and theirs is not None and mine != theirs:
+                raise CheckpointError(
+                    f"the checkpoint's {name} is of another architecture: it must be {mine}, "
+                    f"got {theirs}"
+                )
         elif isinstance(part, Optimizer) and type(part).__name__ != kinds[name]["class"]:
             raise CheckpointError(
                 f"the checkpoint's {name} is of another kind: it must be "
@@ -194,8 +200,8 @@ def load_generator(
 
 
 def _config_of(network: object) -> dict[str, Any] | None:
-    """What the library's own generators are rebuilt from, None for a network of another class."""
-    own = type(network) in [getattr(networks, name) for name in REBUILDABLE]
+    """What the library's own networks are rebuilt from, None for one of another class."""
+    own = type(network) in [getattr(networks, name) for name in networks.__all__]
     config: dict[str, Any] | None = getattr(network, "config", None) if own else None
     return config
 

@@ -13,6 +13,7 @@ from vanillagan.ema import EMA
 from vanillagan.errors import check_kind
 from vanillagan.hooks import Callback
 from vanillagan.losses import AdversarialLoss
+from vanillagan.networks.base import GeneratorBase
 from vanillagan.networks.blocks import check_labels, ends_in_sigmoid
 from vanillagan.penalties import Penalty
 
@@ -101,7 +102,7 @@ def check_batch(batch: Batch, *, smallest: int, generator: nn.Module) -> Batch:
 
 def warn_of_range(samples: Tensor, generator: nn.Module) -> None:
     """Warns where the generator can't reach the samples, because its Tanh ends at 1."""
-    if getattr(generator, "config", {}).get("output") != "tanh":
+    if not isinstance(generator, GeneratorBase) or generator.config["output"] != "tanh":
         return
     low, high = torch.aminmax(samples.detach())
     if low < -1.001 or high > 1.001:

@@ -152,7 +152,7 @@ def normal_latent(*shape: int) -> LatentSampler:
 
 
 def uniform_latent(*shape: int) -> LatentSampler:
-    """Noise from U(-1, 1): a sampler of latents of shape (n, *shape), as in the paper's own code.
+    """Noise from U(-1, 1): a sampler of latents of shape (n, *shape).
 
     Example:
         >>> float(uniform_latent(100)(4, torch.Generator().manual_seed(0)).abs().max()) <= 1

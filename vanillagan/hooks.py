@@ -66,12 +66,13 @@ class Player:
     @contextmanager
     def idle(self) -> Iterator[None]:
         """Spares the player's weights their gradients while the other one moves."""
-        for weight in self.parameters:
+        moving = [weight for weight in self.parameters if weight.requires_grad]
+        for weight in moving:
             weight.requires_grad_(False)
         try:
             yield
         finally:
-            for weight in self.parameters:
+            for weight in moving:
                 weight.requires_grad_(True)
 
 
@@ -85,6 +86,7 @@ class Callback:
     Attributes:
         main_process_only: Whether, of several processes, only the first one calls its hooks: for
             what writes files or to the console.
+        runs_last: Whether its hooks run after those of all others: for what saves their states.
 
     Example:
         >>> class Count(Callback):
@@ -94,6 +96,7 @@ class Callback:
     """
 
     main_process_only: ClassVar[bool] = False
+    runs_last: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -144,7 +147,7 @@ def find_listeners(
         listeners[name] = [getattr(trainer, name)] if hasattr(trainer, name) else []
         listeners[name] += [
             partial(getattr(callback, name), trainer)
-            for callback in callbacks
+            for callback in sorted(callbacks, key=lambda callback: callback.runs_last)
             if getattr(type(callback), name) is not getattr(Callback, name)
         ]
     return listeners

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
@@ -208,6 +209,8 @@ def open_source(data: Any, order: Order, batch_size: int) -> Source:
         TypeError: The data is none of the kinds that can be read.
     """
     loader: Any = data
+    if isinstance(data, np.ndarray):
+        raise TypeError("`data` must be a tensor, got a NumPy array: use `torch.from_numpy(data)`")
     if isinstance(data, Tensor | ByteImages) or _is_tensors(data):
         _set_sizes(order, len(_not_empty(data)), batch_size)
         return MemorySource(data, order)

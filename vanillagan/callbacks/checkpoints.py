@@ -32,6 +32,8 @@ class Checkpoint(Callback):
         ValueError: Neither or both of `every_steps` and `every_epochs` are given.
     """
 
+    runs_last = True
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
