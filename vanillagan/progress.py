@@ -108,6 +108,10 @@ class History:
         """G's loss at each step."""
         return self._read()["generator"].tolist()
 
+    def last(self, player: str) -> float:
+        """The loss of "generator" or "discriminator" at the last step."""
+        return self._read()[player][-1]
+
     def __len__(self) -> int:
         return len(self._losses["generator"]) + len(self._pending) // 2
 

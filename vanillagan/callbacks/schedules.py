@@ -90,7 +90,7 @@ class LRSchedule(Callback):
     def _step(self, trainer: GANTrainer) -> None:
         for name, scheduler in self._schedulers.items():
             if isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step(getattr(trainer.history, f"{name}_loss")[-1])
+                scheduler.step(trainer.history.last(name))
             else:
                 scheduler.step()
 
