@@ -126,6 +126,16 @@ def test_any_layout_of_an_array_is_read(view):
     np.testing.assert_allclose(kl_divergence(p, q), stats.entropy(p, q))
 
 
+@pytest.mark.parametrize("kind", [float, np.float32, np.float64, torch.tensor])
+def test_densities_whose_sum_is_out_of_range_are_compared_all_the_same(kind):
+    most = 3e38 if kind in (np.float32, torch.tensor) else 1.5e308
+    assert float(optimal_discriminator(kind(most), kind(most))) == 0.5
+    assert float(optimal_discriminator(kind(most), kind(most / 3))) == pytest.approx(0.75)
+    assert float(optimal_discriminator(kind(1.0), kind(math.inf))) == 0
+    least = torch.tensor(5e-324, dtype=torch.float64)
+    assert float(optimal_discriminator(least, least)) == 0.5
+
+
 @pytest.mark.parametrize("zero", [0.0, np.zeros(3), torch.zeros(3)], ids=lambda v: type(v).__name__)
 def test_d_is_nan_where_both_densities_are_zero(zero):
     assert torch.as_tensor(optimal_discriminator(zero, zero)).isnan().all()

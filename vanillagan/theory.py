@@ -80,6 +80,8 @@ def optimal_discriminator(p_data: Any, p_g: Any) -> Any:
     if _is_density(p_data) and _is_density(p_g):
         return lambda x: optimal_discriminator(p_data(x), p_g(x))
     p, q = _as_tensors(p_data=p_data, p_g=p_g)
+    overflow = (p + q).isinf()
+    p, q = (torch.where(overflow, density / 2, density) for density in (p, q))
     return _in_kind_of((p_data, p_g), p / (p + q))
 
 

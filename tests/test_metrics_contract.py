@@ -1,0 +1,284 @@
+"""What all metrics share: the input they refuse, what they leave alone, the memory they take."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vanillagan import metrics
+from vanillagan.metrics import (
+    density_coverage,
+    extract_features,
+    frechet_distance,
+    kernel_distance,
+    mode_coverage,
+    nearest_neighbours,
+    parzen_log_likelihood,
+    precision_recall,
+)
+
+
+def parzen_chosen(held_out, data):
+    return parzen_log_likelihood(torch.zeros(3, 4), data, validation=held_out)
+
+
+# name -> (the metric of two sets, the names of its arguments)
+PAIRS = {
+    "parzen": (partial(parzen_log_likelihood, sigma=0.5), ("samples", "data")),
+    "parzen-validation": (parzen_chosen, ("validation", "data")),
+    "frechet": (frechet_distance, ("real", "fake")),
+    "kernel": (kernel_distance, ("real", "fake")),
+    "precision-recall": (precision_recall, ("real", "fake")),
+    "density-coverage": (density_coverage, ("real", "fake")),
+    "neighbours": (nearest_neighbours, ("samples", "data")),
+}
+OF_FEATURES = ["frechet", "kernel", "precision-recall", "density-coverage"]
+every_metric = pytest.mark.parametrize("name", PAIRS)
+either = pytest.mark.parametrize("place", [0, 1], ids=["first", "second"])
+
+
+def refused(name, bad, place, error, message):
+    metric, arguments = PAIRS[name]
+    pair = [torch.rand(12, 4), torch.rand(12, 4)]
+    pair[place] = bad
+    with pytest.raises(error, match=message.format(name=arguments[place])) as caught:
+        metric(*pair)
+    assert type(caught.value) is error
+
+
+@every_metric
+@either
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_value_that_is_not_finite_is_refused(name, place, value):
+    bad = torch.rand(12, 4)
+    bad[3, 2] = value
+    refused(name, bad, place, ValueError, "`{name}` must be finite, got NaN or infinity in 1 value")
+
+
+@every_metric
+@either
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64], ids=str)
+def test_what_is_not_of_floating_point_is_refused(name, place, dtype):
+    message = f"`{{name}}` must be a tensor of floating point, got {dtype}"
+    refused(name, torch.ones(12, 4, dtype=dtype), place, TypeError, message)
+
+
+@every_metric
+@either
+@pytest.mark.parametrize("bad", [[[1.0, 2.0]], 1.0, torch.rand(3, 4).numpy()], ids=type)
+def test_what_is_no_tensor_is_refused(name, place, bad):
+    refused(name, bad, place, TypeError, "`{name}` must be a tensor of floating point, got")
+
+
+@every_metric
+@either
+@pytest.mark.parametrize("shape", [(0, 4), (12, 0), ()], ids=str)
+def test_an_empty_set_and_a_number_are_refused(name, place, shape):
+    refused(name, torch.zeros(shape), place, ValueError, "`{name}` must .*shape .*, got")
+
+
+@every_metric
+@either
+def test_samples_of_another_size_are_refused_with_both_shapes(name, place):
+    message = r"`\w+` and `\w+` must have samples of the same size, got the shapes .* and .*"
+    refused(name, torch.rand(12, 5), place, ValueError, message)
+
+
+@every_metric
+@either
+def test_sets_on_two_devices_are_refused(name, place):
+    message = r"`\w+` and `\w+` must be on the same device, got (meta|cpu) and (meta|cpu)"
+    refused(name, torch.empty(12, 4, device="meta"), place, ValueError, message)
+
+
+@pytest.mark.parametrize("name", OF_FEATURES)
+@either
+@pytest.mark.parametrize("shape", [(12,), (12, 2, 2)], ids=str)
+def test_features_that_are_no_matrix_are_refused(name, place, shape):
+    refused(name, torch.rand(shape), place, ValueError, r"`{name}` must be features of the shape")
+
+
+@pytest.mark.parametrize("name", ["frechet", "kernel"])
+@either
+def test_one_sample_has_no_spread(name, place):
+    refused(name, torch.rand(1, 4), place, ValueError, "`{name}` .* N of at least 2 .*got \\(1, 4")
+
+
+@pytest.mark.parametrize("metric", [precision_recall, density_coverage, nearest_neighbours])
+@pytest.mark.parametrize(
+    ("k", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("3", TypeError)]
+)
+def test_k_must_be_a_positive_integer(metric, k, error):
+    with pytest.raises(error, match="`k` must be a positive integer, got"):
+        metric(torch.rand(9, 2), torch.rand(9, 2), k=k)
+
+
+def test_k_must_be_below_the_number_of_samples_whose_balls_are_asked_for():
+    large, small = torch.rand(9, 2), torch.rand(3, 2)
+    for metric, real, fake, named in [
+        (precision_recall, small, large, "real"),
+        (precision_recall, large, small, "fake"),
+        (density_coverage, small, large, "real"),
+    ]:
+        with pytest.raises(ValueError, match=f"`k` must be below .*`{named}` samples, 3, got 3"):
+            metric(real, fake, k=3)
+    with pytest.raises(ValueError, match="`k` must be at most the number of data, 3, got 4"):
+        nearest_neighbours(large, small, k=4)
+    assert density_coverage(large, small[:1], k=3).density >= 0
+
+
+@pytest.mark.parametrize(
+    ("degree", "error"), [(0, ValueError), (2.0, TypeError), (True, TypeError)]
+)
+def test_the_degree_of_the_kernel_must_be_a_positive_integer(degree, error):
+    with pytest.raises(error, match="`degree` must be a positive integer, got"):
+        kernel_distance(torch.rand(3, 2), torch.rand(3, 2), degree=degree)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ValueError, "`sigma` must be given, or else `validation`"),
+        ({"sigmas": [0.5]}, ValueError, "`sigma` must be given, or else `validation`"),
+        ({"sigma": 1.0, "sigmas": [0.5]}, ValueError, "`sigma` must be given, or else"),
+        ({"sigma": 1.0, "validation": torch.rand(3, 2)}, ValueError, "`sigma` must be given, or"),
+        ({"sigma": 0.0}, ValueError, "`sigma` must be a finite number in .*, got 0.0"),
+        ({"sigma": -1.0}, ValueError, "`sigma` must be .*, got -1.0"),
+        ({"sigma": 1e-200}, ValueError, "`sigma` must be .*, got 1e-200"),
+        ({"sigma": float("nan")}, ValueError, "`sigma` must be .*, got nan"),
+        ({"sigma": "1"}, TypeError, "`sigma` must be .*, got '1'"),
+        ({"validation": torch.rand(3, 2), "sigmas": []}, ValueError, "`sigmas` must have at least"),
+        ({"validation": torch.rand(3, 2), "sigmas": 0.5}, TypeError, "`sigmas` must be a list"),
+        ({"validation": torch.rand(3, 2), "sigmas": [1, 0]}, ValueError, r"`sigmas\[1\]` must be"),
+        ({"validation": torch.rand(3, 3)}, ValueError, "`samples` and `validation` must have"),
+    ],
+)
+def test_parzen_needs_one_width_or_a_way_to_choose_it(options, error, message):
+    with pytest.raises(error, match=message):
+        parzen_log_likelihood(torch.rand(4, 2), torch.rand(4, 2), **options)
+
+
+@pytest.mark.parametrize(
+    ("modes", "proportions", "error", "message"),
+    [
+        ([0, 3], 3, ValueError, "`modes` must be from -1 to 2, got 0 to 3"),
+        ([0, -2], 3, ValueError, "`modes` must be from -1 to 2, got -2 to 0"),
+        ([[0, 1]], 3, ValueError, r"`modes` must have the shape \(N,\), got \(1, 2\)"),
+        (torch.zeros(0, dtype=torch.int64), 3, ValueError, r"`modes` must have the shape"),
+        ([0.0, 1.0], 3, TypeError, "`modes` must be a tensor of integers, got torch.float32"),
+        ([True], 3, TypeError, "`modes` must be a tensor of integers, got torch.bool"),
+        ([0], 0, ValueError, "`true_proportions` must be a positive integer, got 0"),
+        ([0], 0.5, TypeError, "`true_proportions` must be a positive integer, got 0.5"),
+        ([0], torch.tensor([1, 1]), TypeError, "`true_proportions` .* floating point, got"),
+        ([0], torch.ones(2), ValueError, "`true_proportions` .* total of 1, .* a total of 2"),
+        ([0], torch.tensor([1.5, -0.5]), ValueError, "`true_proportions` .*a minimum of -0.5"),
+        ([0], torch.tensor([float("nan")]), ValueError, "`true_proportions` must be finite"),
+        ([0], torch.ones(1, 1), ValueError, r"`true_proportions` must have the shape \(K,\)"),
+        ([0], torch.ones(0), ValueError, r"`true_proportions` must have the shape \(K,\)"),
+    ],
+)
+def test_mode_coverage_names_what_is_wrong(modes, proportions, error, message):
+    with pytest.raises(error, match=message):
+        mode_coverage(torch.as_tensor(modes), proportions)
+
+
+def test_mode_coverage_needs_a_tensor_and_a_positive_minimum():
+    with pytest.raises(TypeError, match="`modes` must be a tensor of integers, got"):
+        mode_coverage([0, 1], 2)
+    with pytest.raises(ValueError, match="`minimum` must be a positive integer, got 0"):
+        mode_coverage(torch.tensor([0]), 2, minimum=0)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "samples", "batch_size", "error", "message"),
+    [
+        (torch.tanh, torch.ones(2, 3), 1, TypeError, "`extractor` must be a torch.nn.Module"),
+        (nn.Flatten(), [1.0], 1, TypeError, "`samples` must be a tensor, got"),
+        (nn.Flatten(), torch.ones(()), 1, ValueError, "`samples` must have the shape"),
+        (nn.Flatten(), torch.ones(0, 2), 1, ValueError, "`samples` must have the shape"),
+        (nn.Flatten(), torch.full((2, 2), torch.nan), 1, ValueError, "`samples` must be finite"),
+        (nn.Flatten(), torch.ones(2, 3), 0, ValueError, "`batch_size` must be a positive integer"),
+        (nn.Flatten(0), torch.ones(2, 3), 2, ValueError, r"a row for each of 2 .*got .*\(6,\)"),
+        (nn.LSTM(3, 2), torch.ones(2, 3), 2, TypeError, "must return a tensor, got tuple"),
+    ],
+)
+def test_extract_features_names_what_is_wrong(extractor, samples, batch_size, error, message):
+    with pytest.raises(error, match=message):
+        extract_features(extractor, samples, batch_size=batch_size)
+
+
+@every_metric
+def test_a_metric_changes_nothing_and_needs_no_gradients(name):
+    metric, _ = PAIRS[name]
+    first, second = torch.rand(12, 4, requires_grad=True), torch.rand(12, 4)
+    before = first.detach().clone(), second.clone(), torch.get_rng_state()
+    result = metric(first, second)
+    after = first.detach(), second, torch.get_rng_state()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not any(isinstance(x, Tensor) and x.requires_grad for x in as_row(result))
+
+
+@every_metric
+def test_a_metric_reads_strided_and_float64_sets_alike(name):
+    metric, _ = PAIRS[name]
+    first, second = torch.rand(12, 8)[:, ::2], torch.rand(4, 12).T
+    expected = metric(first.contiguous().double(), second.contiguous().double())
+    torch.testing.assert_close(
+        [torch.as_tensor(x, dtype=torch.float64) for x in as_row(metric(first, second))],
+        [torch.as_tensor(x, dtype=torch.float64) for x in as_row(expected)],
+    )
+
+
+def as_row(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+# -- memory and imports ----------------------------------------------------------------------------
+
+PEAK = """
+import resource, sys, torch
+torch.set_num_threads(1)
+from vanillagan import metrics
+def peak():
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+def run(n):
+    a, b = torch.rand(n, 4), torch.rand(n, 4)
+    metrics.parzen_log_likelihood(a, b, validation=b[:500], sigmas=[0.1, 0.2])
+    metrics.kernel_distance(a, b)
+    metrics.precision_recall(a, b)
+    metrics.density_coverage(a, b)
+    metrics.nearest_neighbours(a, b, k=3)
+run(500)
+before = peak()
+run(7000)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the peak of memory is read by `resource`")
+def test_no_metric_holds_all_pairs_at_once():
+    """7,000 x 7,000 pairs are 187 MB in float32 and 374 MB in float64."""
+    result = subprocess.run(
+        [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True
+    )
+    assert float(result.stdout) < 170
+
+
+def test_metrics_import_nothing_of_the_trainer():
+    imported = {
+        node.module
+        for path in Path(metrics.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vanillagan")
+    }
+    others = {name for name in imported if not name.startswith("vanillagan.metrics")}
+    allowed = {f"vanillagan.{name}" for name in ("errors", "theory", "runtime", "sampling")}
+    assert others <= allowed
