@@ -9,8 +9,22 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from vanillagan import Discriminator, GANTrainer, Generator
+
+
+class Rows(Dataset):
+    """A map-style dataset of rows."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
 
 
 @pytest.fixture(autouse=True)

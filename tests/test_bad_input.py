@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
+from tests.conftest import Rows
+from tests.test_checkpoint import plain, snapshot
 from vanillagan import (
     EMA,
     R1,
@@ -38,22 +40,13 @@ from vanillagan.callbacks import (
     SampleGrid,
     TensorBoardLog,
 )
+from vanillagan.data import normal_latent
 from vanillagan.errors import CheckpointError, MissingExtraError
 from vanillagan.optimizers import adam
 
 CLASSES = 3
+MakeTrainer = Callable[..., GANTrainer]
 NAN, INF = float("nan"), float("inf")
-
-
-class Rows(Dataset):
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.rows[index]
 
 
 class Bad(NamedTuple):
@@ -86,28 +79,10 @@ def spoiled(value: float) -> Tensor:
     return data
 
 
-def make_trainer(**options: Any) -> GANTrainer:
-    classes = options.pop("num_classes", 0)
-    return GANTrainer(
-        Generator(8, (2,), hidden=options.pop("hidden", (8, 8)), num_classes=classes),
-        Discriminator((2,), hidden=(8,), num_classes=classes),
-        **({"device": "cpu", "ema": EMA(0.9)} | options),
-    )
-
-
-def frozen(state: Any) -> Any:
-    """A nested state as it is now, to be compared by `==`."""
-    if isinstance(state, Tensor):
-        return str(state.dtype), state.tolist()
-    if isinstance(state, Mapping):
-        return {key: frozen(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return [frozen(value) for value in state]
-    return state
-
-
-def state_of(trainer: GANTrainer) -> Any:
-    return frozen({name: part.state_dict() for name, part in trainer.parts().items()})
+@pytest.fixture
+def make_trainer(make_trainer: MakeTrainer) -> MakeTrainer:
+    """Makes trainers that keep an average."""
+    return lambda **options: make_trainer(**({"ema": EMA(0.9)} | options))
 
 
 # -- a trainer that has begun ----------------------------------------------------------------------
@@ -144,6 +119,7 @@ UNCONDITIONAL = (
     Bad("sample 0", sample(0), ValueError, ("`n`", POSITIVE + "0")),
     Bad("sample -2", sample(-2), ValueError, ("`n`", "got -2")),
     Bad("sample 2.0", sample(2.0), TypeError, ("`n`", "got 2.0")),
+    Bad("sample seed 2**70", sample(2, seed=2**70), ValueError, ("`seed`", "at most", "got 11")),
     Bad("sample seed -1", sample(2, seed=-1), ValueError, ("`seed`", "non-negative", "got -1")),
     Bad("three latents", sample(2, latent=torch.zeros(3, 8)), ValueError, ("`latent`", "n=2", "3")),
     Bad(
@@ -154,6 +130,7 @@ UNCONDITIONAL = (
     ),
     Bad("a list of latents", sample(1, latent=[[0.0] * 8]), TypeError, ("`latent`", "tensor")),
     # empty data
+    Bad("a single number", fit(torch.tensor(1.0)), ValueError, ("`data`", "(N, *sample_shape)")),
     Bad("empty tensor", fit(points(0)), ValueError, ("`data`", "at least one", "empty dataset")),
     Bad("empty TensorDataset", fit(TensorDataset(points(0))), ValueError, ("`data`", "empty")),
     Bad("empty Dataset", fit(Rows([])), ValueError, ("`data`", "empty")),
@@ -246,14 +223,14 @@ CONDITIONAL = (
 
 @OTHER_DATA
 @cases(*UNCONDITIONAL)
-def test_a_trainer_is_after_an_error_as_it_was_before_and_goes_on(bad):
+def test_a_trainer_is_after_an_error_as_it_was_before_and_goes_on(make_trainer, bad):
     trainer = make_trainer()
     trainer.fit(points(), steps=7, batch_size=8)
-    before = state_of(trainer)
+    before = snapshot(trainer)
     with pytest.raises(bad.error) as raised:
         bad.call(trainer)
     check(raised, bad)
-    assert state_of(trainer) == before
+    assert snapshot(trainer) == before
     assert trainer.generator.training
     trainer.fit(points(), steps=8, batch_size=8)
     assert trainer.progress.step == 8
@@ -261,45 +238,46 @@ def test_a_trainer_is_after_an_error_as_it_was_before_and_goes_on(bad):
 
 @OTHER_DATA
 @cases(*CONDITIONAL)
-def test_a_conditional_trainer_is_after_an_error_as_it_was_before_and_goes_on(bad):
+def test_a_conditional_trainer_is_after_an_error_as_it_was_before_and_goes_on(make_trainer, bad):
     trainer = make_trainer(num_classes=CLASSES)
     trainer.fit(labelled(RIGHT), steps=7, batch_size=8)
-    before = state_of(trainer)
+    before = snapshot(trainer)
     with pytest.raises(bad.error) as raised:
         bad.call(trainer)
     check(raised, bad)
-    assert state_of(trainer) == before
+    assert snapshot(trainer) == before
     trainer.fit(labelled(RIGHT), steps=8, batch_size=8)
     assert trainer.progress.step == 8
 
 
-def test_a_run_that_an_error_kept_from_its_first_step_starts_as_if_it_had_not_been_tried():
-    tried, plain = (make_trainer() for _ in range(2))
-    tried.generator.load_state_dict(plain.generator.state_dict())
-    tried.discriminator.load_state_dict(plain.discriminator.state_dict())
+def test_a_run_that_an_error_kept_from_its_first_step_starts_as_if_it_had_not_been_tried(
+    make_trainer,
+):
+    tried, untried = (make_trainer() for _ in range(2))
     with pytest.raises(ValueError, match="`batch` must be finite"):
         tried.fit(Rows(spoiled(NAN)), epochs=1, batch_size=40)
-    for trainer in (tried, plain):
+    for trainer in (tried, untried):
         trainer.fit(points(), steps=3, batch_size=8)
     for part in ("generator", "discriminator", "order", "latent_rng", "history"):
-        assert state_of(tried)[part] == state_of(plain)[part]
+        states = [trainer.parts()[part].state_dict() for trainer in (tried, untried)]
+        assert plain(states[0]) == plain(states[1])
 
 
-def test_a_bad_batch_in_the_middle_of_a_run_leaves_the_steps_before_it():
-    trainer, plain = make_trainer(), make_trainer()
-    plain.generator.load_state_dict(trainer.generator.state_dict())
-    plain.discriminator.load_state_dict(trainer.discriminator.state_dict())
+def test_a_bad_batch_in_the_middle_of_a_run_leaves_the_steps_before_it(make_trainer):
+    trainer, other = make_trainer(), make_trainer()
     good = list(points().split(8))
     with pytest.raises(ValueError, match="`batch` must be finite"):
         trainer.fit([*good[:3], torch.full((8, 2), NAN), good[3]], epochs=1)
-    plain.fit(good[:3], epochs=1)
+    other.fit(good[:3], epochs=1)
     assert trainer.progress.step == 3
-    assert state_of(trainer)["generator"] == state_of(plain)["generator"]
-    assert trainer.history.generator_loss == plain.history.generator_loss
+    assert plain(trainer.generator.state_dict()) == plain(other.generator.state_dict())
+    assert trainer.history.generator_loss == other.history.generator_loss
 
 
 @pytest.mark.parametrize("labels", [False, True])
-def test_a_partial_last_batch_of_one_sample_is_left_out_where_a_network_has_batch_norm(labels):
+def test_a_partial_last_batch_of_one_sample_is_left_out_where_a_network_has_batch_norm(
+    make_trainer, labels
+):
     trainer = make_trainer(num_classes=CLASSES if labels else 0)
     data = points(17)
     trainer.fit(TensorDataset(data, RIGHT[:17]) if labels else data, epochs=1, batch_size=8)
@@ -309,13 +287,86 @@ def test_a_partial_last_batch_of_one_sample_is_left_out_where_a_network_has_batc
     assert without.progress.step == 3
 
 
+class AnyShape(nn.Module):
+    """A discriminator that takes samples of any shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.scale * samples.flatten(1).mean(1)
+
+
+def foreign_trainer(update_order: str, **options: Any) -> GANTrainer:
+    """Of networks that don't say what they make and take, and that draw and keep statistics."""
+    generator = nn.Sequential(
+        nn.Linear(8, 4),
+        nn.BatchNorm1d(4),
+        nn.Dropout(0.5),
+        nn.Linear(4, 2),
+        nn.Unflatten(1, (1, 2)),
+    )
+    return GANTrainer(
+        generator,
+        AnyShape(),
+        update_order=update_order,
+        device="cpu",
+        **({"latent": normal_latent(8)} | options),
+    )
+
+
+@pytest.mark.parametrize("update_order", ["generator_first", "discriminator_first"])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("shape", [(2,), (1, 3)])
+def test_fakes_of_another_shape_than_the_data_are_refused_before_anything_moves(
+    update_order, begun, shape
+):
+    trainer = foreign_trainer(update_order)
+    if begun:
+        trainer.train_step(torch.rand(8, 1, 2))
+    before = snapshot(trainer)
+    message = (
+        rf"`generator` must make fakes .* \(8, {', '.join(map(str, shape))},?\), got \(8, 1, 2\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        trainer.train_step(torch.zeros(8, *shape))
+    assert snapshot(trainer) == before
+    trainer.train_step(torch.rand(8, 1, 2))
+
+
+def drawn(n: int, rng: torch.Generator) -> Tensor:
+    return torch.randn(n, 8, generator=rng)
+
+
+@cases(
+    Bad("an array", lambda n, rng: drawn(n, rng).numpy(), TypeError, ("`latent`", "array")),
+    Bad(
+        "one too many", lambda n, rng: drawn(n + 1, rng), ValueError, ("(8, 1, 2), got (9, 1, 2)",)
+    ),
+)
+def test_noise_of_a_wrong_kind_is_refused_before_anything_moves(bad):
+    trainer = foreign_trainer("generator_first", latent=bad.call)
+    before = snapshot(trainer)
+    with pytest.raises(bad.error) as raised:
+        trainer.train_step(torch.zeros(8, 1, 2))
+    check(raised, bad)
+    assert snapshot(trainer) == before
+
+
+def test_noise_of_a_wrong_kind_gives_no_samples():
+    trainer = foreign_trainer("generator_first", latent=lambda n, rng: drawn(n, rng).numpy())
+    with pytest.raises(TypeError, match=r"`latent` must be a function .* returns a Tensor"):
+        trainer.sample(3)
+
+
 # -- construction ----------------------------------------------------------------------------------
 
 
-class Sized(nn.Linear):
-    """A foreign generator that says what it makes."""
-
-    latent_dim = 8
+def with_attributes(network: nn.Module, **attributes: Any) -> nn.Module:
+    for name, value in attributes.items():
+        setattr(network, name, value)
+    return network
 
 
 SIGMOID = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
@@ -339,7 +390,9 @@ ORDERS = "'generator_first', 'discriminator_first'"
     Bad("sample_shape ()", partial(Generator, 8, ()), ValueError, ("`sample_shape`", "one entry")),
     Bad("sample_shape 2", partial(Generator, 8, 2), TypeError, ("`sample_shape`", "got 2")),
     Bad("hidden 0", partial(Generator, 8, hidden=(8, 0)), ValueError, ("`hidden[1]`", "got 0")),
-    Bad("hidden ()", partial(Discriminator, hidden=()), ValueError, ("`hidden`", "one entry")),
+    Bad(
+        "eps of no norm", partial(Generator, hidden=(8,), norm_eps=-1), ValueError, ("`norm_eps`",)
+    ),
     Bad("classes -1", partial(Generator, num_classes=-1), ValueError, ("`num_classes`", "got -1")),
     Bad("side 0", partial(Discriminator, (1, 0, 28)), ValueError, ("`sample_shape[1]`", "got 0")),
     Bad("dropout 1", partial(Discriminator, dropout=1.0), ValueError, ("`dropout`", "got 1.0")),
@@ -352,7 +405,9 @@ ORDERS = "'generator_first', 'discriminator_first'"
     Bad("R2 nan", partial(R2, NAN), ValueError, ("`gamma`", "finite", "got nan")),
     Bad("penalty '1'", partial(GradientPenalty, "1"), TypeError, ("`weight`", "got '1'")),
     Bad("label 2", partial(BCEAdversarialLoss, real_label=2.0), ValueError, ("`real_label`", "2")),
-    Bad("lr 0", partial(adam, 0.0), ValueError, ("`lr`", "(0, inf", "got 0.0")),
+    Bad("lr 0", partial(adam, 0.0), ValueError, ("`lr`", "in (0, inf), got 0.0")),
+    Bad("one beta", partial(adam, betas=(0.5,)), ValueError, ("`betas`", "two numbers", "(0.5,)")),
+    Bad("a number as betas", partial(adam, betas=0.5), ValueError, ("`betas`", "got 0.5")),
     Bad("beta 1", partial(adam, betas=(1.0, 0.9)), ValueError, ("`betas[0]`", "got 1.0")),
     Bad("keep 0", partial(Checkpoint, ".", every_steps=1, keep=0), ValueError, ("`keep`", "got 0")),
     Bad("grid side 0", partial(SampleGrid, ".", side=0), ValueError, ("`side`", "got 0")),
@@ -365,6 +420,7 @@ ORDERS = "'generator_first', 'discriminator_first'"
     Bad("k 1.5", game(discriminator_steps=1.5), TypeError, ("`discriminator_steps`", "got 1.5")),
     Bad("seed -1", game(seed=-1), ValueError, ("`seed`", "non-negative", "got -1")),
     Bad("seed 'a'", game(seed="a"), TypeError, ("`seed`", "got 'a'")),
+    Bad("seed 2**63", game(seed=2**63), ValueError, ("`seed`", f"at most {2**63 - 1}", "got 92")),
     Bad(
         "update order",
         game(update_order="both"),
@@ -383,6 +439,20 @@ ORDERS = "'generator_first', 'discriminator_first'"
     ),
     Bad("a sigmoid with hinge", game(None, SIGMOID, loss=HingeLoss()), ValueError, ("`loss`",)),
     Bad(
+        "a functional sigmoid that is declared",
+        game(discriminator=with_attributes(nn.Linear(2, 1), returns_logits=False)),
+        ValueError,
+        ("`loss` must take probabilities", "BCEAdversarialLoss(from_logits=False)"),
+    ),
+    Bad(
+        "declared logits with a loss of probabilities",
+        game(
+            discriminator=with_attributes(nn.Linear(2, 1), returns_logits=True), loss=PROBABILITIES
+        ),
+        ValueError,
+        ("`loss` must take logits", "Linear"),
+    ),
+    Bad(
         "logits with a loss of probabilities",
         game(loss=PROBABILITIES),
         ValueError,
@@ -395,8 +465,20 @@ ORDERS = "'generator_first', 'discriminator_first'"
         ("`discriminator`", "sample_shape (2,)", "got (3,)"),
     ),
     Bad(
+        "another shape in a list",
+        game(discriminator=with_attributes(nn.Linear(2, 1), sample_shape=[3])),
+        ValueError,
+        ("`discriminator`", "sample_shape (2,)", "got (3,)"),
+    ),
+    Bad(
         "classes for one network alone",
         game(Generator(8, (2,), num_classes=3)),
+        ValueError,
+        ("`discriminator`", "num_classes 3", "got 0"),
+    ),
+    Bad(
+        "classes of which a foreign network says nothing",
+        game(Generator(8, (2,), num_classes=3), nn.Linear(2, 1)),
         ValueError,
         ("`discriminator`", "num_classes 3", "got 0"),
     ),
@@ -456,7 +538,7 @@ def test_networks_called_by_hand_refuse_labels_without_classes_and_the_reverse(l
         discriminator(torch.zeros(2, 2), labels)
 
 
-def test_an_average_is_for_one_trainer_alone():
+def test_an_average_is_for_one_trainer_alone(make_trainer):
     ema = EMA(0.9)
     make_trainer(ema=ema)
     with pytest.raises(ValueError, match="`ema` must be new"):
@@ -478,32 +560,31 @@ def test_scores_that_are_no_probabilities_are_named_and_change_nothing():
 # -- files and packages ----------------------------------------------------------------------------
 
 
-def of_another_architecture(folder: Path) -> Path:
-    torch.manual_seed(1)
+def of_another_architecture(folder: Path, make_trainer: MakeTrainer) -> Path:
     make_trainer(hidden=(8, 16)).save(folder / "run.pt")
     return folder / "run.pt"
 
 
-def without_an_average(folder: Path) -> Path:
+def without_an_average(folder: Path, make_trainer: MakeTrainer) -> Path:
     make_trainer(ema=None).save(folder / "run.pt")
     return folder / "run.pt"
 
 
-def of_text(folder: Path) -> Path:
+def of_text(folder: Path, make_trainer: MakeTrainer) -> Path:
     (folder / "run.pt").write_text("epoch,loss\n1,0.5\n")
     return folder / "run.pt"
 
 
-def of_torch(folder: Path) -> Path:
+def of_torch(folder: Path, make_trainer: MakeTrainer) -> Path:
     torch.save({"generator": {"weight": torch.zeros(3)}}, folder / "run.pt")
     return folder / "run.pt"
 
 
-def missing(folder: Path) -> Path:
+def missing(folder: Path, make_trainer: MakeTrainer) -> Path:
     return folder / "run.pt"
 
 
-ARCHITECTURE = ("generator is of another architecture", "must have the shape", "got (16")
+ARCHITECTURE = ("generator is of another architecture", "must have the shape", "got (8")
 
 
 @pytest.mark.parametrize(
@@ -516,23 +597,25 @@ ARCHITECTURE = ("generator is of another architecture", "must have the shape", "
         (missing, FileNotFoundError, ("`path` must be a checkpoint file", "run.pt")),
     ],
 )
-def test_a_trainer_that_was_given_a_wrong_file_is_as_it_was_before(tmp_path, make, error, words):
-    path = make(tmp_path)
+def test_a_trainer_that_was_given_a_wrong_file_is_as_it_was_before(
+    make_trainer, tmp_path, make, error, words
+):
+    path = make(tmp_path, make_trainer)
     trainer = make_trainer()
     trainer.fit(points(), steps=7, batch_size=8)
-    before = state_of(trainer)
+    before = snapshot(trainer)
     bad = Bad(make.__name__, trainer.load, error, words)
     with pytest.raises(error) as raised:
         trainer.load(path)
     check(raised, bad)
-    assert state_of(trainer) == before
+    assert snapshot(trainer) == before
     trainer.fit(points(), steps=8, batch_size=8)
 
 
 @pytest.mark.parametrize("make", [of_text, of_torch])
-def test_a_generator_is_not_loaded_from_a_file_that_is_no_checkpoint(tmp_path, make):
+def test_a_generator_is_not_loaded_from_a_file_that_is_no_checkpoint(make_trainer, tmp_path, make):
     with pytest.raises(CheckpointError, match=r"run\.pt is not a checkpoint"):
-        load_generator(make(tmp_path))
+        load_generator(make(tmp_path, make_trainer))
 
 
 def test_a_missing_extra_is_an_error_where_the_callback_is_made(monkeypatch):

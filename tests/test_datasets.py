@@ -21,7 +21,7 @@ from torchvision.datasets import MNIST
 
 from vanillagan import datasets
 from vanillagan.data import ByteImages
-from vanillagan.datasets import mnist, mnist_5000
+from vanillagan.datasets import mnist, mnist_5000, mnist_or_5000
 from vanillagan.errors import MissingExtraError, VanillaGANError
 
 PREFIXES = {"train": "train", "test": "t10k"}
@@ -144,6 +144,13 @@ def test_missing_digits_are_downloaded_once(server, tmp_path, capsys):
     assert torch.equal(mnist(tmp_path / "data").images, first.images)
     assert len(first) == 12
     assert capsys.readouterr().out == ""
+
+
+def test_of_mnist_or_5000_the_words_say_where_the_digits_are_from(server, tmp_path):
+    for expected in ("the 12 MNIST digits, downloaded to {}", "the 12 MNIST digits under {}"):
+        data, which = mnist_or_5000(tmp_path / "data", image_size=14, channels=3)
+        assert which == expected.format(tmp_path / "data")
+        assert data.images.shape == (12, 3, 14, 14)
 
 
 def test_a_server_without_the_digits_is_an_error_that_says_so(server, tmp_path):

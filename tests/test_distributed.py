@@ -17,8 +17,9 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import TensorDataset
 
-from vanillagan import EMA, R1, Callback, Discriminator, GANTrainer, Generator
-from vanillagan.callbacks import Checkpoint, CSVLog
+from vanillagan import EMA, R1, BCEAdversarialLoss, Callback, Discriminator, GANTrainer, Generator
+from vanillagan.callbacks import Checkpoint, CSVLog, NaNGuard
+from vanillagan.errors import DivergenceError
 
 STEPS = 20
 HALF = 7
@@ -75,6 +76,17 @@ class StopAtStep(Callback):
             trainer.stop("this is enough")
 
 
+class NaNInOne(BCEAdversarialLoss):
+    """At the third step the generator's loss is NaN in the second process alone."""
+
+    calls = 0
+
+    def generator(self, fake_scores, real_scores=None):
+        object.__setattr__(self, "calls", self.calls + 1)
+        loss = super().generator(fake_scores, real_scores)
+        return loss * float("nan") if self.calls == 3 and dist.get_rank() == 1 else loss
+
+
 def play(game: str, folder: Path, rank: int) -> dict[str, Any]:
     """The game from the start, and gone on with from checkpoints of two processes and of one."""
     results = {}
@@ -115,6 +127,12 @@ def one_process(folder: Path) -> None:
     trainer = make_trainer(callbacks=[StopAtStep(3 if rank == 1 else 10)])
     fit(trainer, STEPS)
     seen["stopped"] = (trainer.progress.step, trainer.stop_reason)
+
+    trainer = make_trainer(loss=NaNInOne(), callbacks=[NaNGuard(every=3)])
+    try:
+        fit(trainer, 3)
+    except DivergenceError as error:
+        seen["diverged"] = str(error)
 
     torch.manual_seed(100 + rank)
     trainer.save(folder / "random.pt")
@@ -220,6 +238,12 @@ def test_each_process_gets_its_own_random_state_back(ranks):
 def test_one_process_stops_both(ranks):
     assert ranks[0]["stopped"] == (3, "stopped by another process")
     assert ranks[1]["stopped"] == (3, "this is enough")
+
+
+def test_a_loss_that_is_nan_in_one_process_ends_both(ranks):
+    end = " at step 3; the last good checkpoint: none"
+    assert ranks[0]["diverged"].startswith("a loss of another process is not finite" + end)
+    assert ranks[1]["diverged"].startswith("the generator's loss is nan" + end)
 
 
 def test_only_the_first_process_writes_files(folder, ranks):

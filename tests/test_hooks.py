@@ -178,6 +178,26 @@ def test_gradients_are_ready_before_an_optimizer_step_and_may_be_changed(points,
         assert torch.equal(weight, was)
 
 
+def test_a_trainers_own_hooks_may_call_those_of_its_base(points):
+    calls: list[str] = []
+
+    def hook(name: str) -> Any:
+        def call(self, *arguments):
+            calls.append(name)
+            assert getattr(super(Polite, self), name)(*arguments) is None
+
+        return call
+
+    Polite = type("Polite", (GANTrainer,), {name: hook(name) for name in HOOKS})  # noqa: N806
+    trainer = Polite(Generator(8, (2,)), Discriminator((2,)), device="cpu")
+    trainer.fit(points, epochs=1)
+    with pytest.raises(ValueError, match="`data`"):
+        trainer.fit([], epochs=2)
+    assert set(calls) == set(HOOKS) - {"on_exception"}
+    trainer.on_exception(ValueError())
+    assert calls[-1] == "on_exception"
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 
@@ -278,7 +298,10 @@ def test_other_methods_may_have_any_name():
         def _on_something(self):
             pass
 
+        on_colour = "red"
+
     assert Mine().once() == "fine"
+    assert Mine.on_colour == "red"
 
 
 def test_a_subclass_of_a_callback_is_checked_and_heard_as_well(points, make_trainer):
@@ -312,6 +335,7 @@ def test_a_hook_that_nobody_overrides_is_not_called(points, make_trainer, monkey
     ended: list[bool] = []
     for name in HOOKS:
         monkeypatch.setattr(Callback, name, fail)
+        assert make_trainer()._listeners[name] == []
     make_trainer(callbacks=[Silent(), Callback()]).fit(points, epochs=1)
     assert ended == [True]
 

@@ -47,7 +47,7 @@ def make(
     if network in GENERATORS:
         options = GENERATORS[network] | options
         return network(LATENT_DIM, shape, num_classes=num_classes, **options)
-    return network(shape, num_classes=num_classes, **DISCRIMINATORS[network], **options)
+    return network(shape, num_classes=num_classes, **(DISCRIMINATORS[network] | options))
 
 
 def inputs_of(network: nn.Module, n: int = 5) -> tuple[Tensor, ...]:
@@ -190,6 +190,8 @@ def test_the_gradient_reaches_the_input(network):
         (Generator, {"norm_eps": 0.8, "norm_momentum": 0.1}),
         (ConvGenerator, {"num_classes": 3, "output": "linear"}),
         (Discriminator, {"num_classes": 3, "dropout": 0.25}),
+        (Generator, {"hidden": (), "num_classes": 3}),
+        (Discriminator, {"hidden": ()}),
         (ConvDiscriminator, {"num_classes": 3}),
     ],
 )
@@ -201,6 +203,27 @@ def test_a_config_rebuilds_the_same_network(network, options):
     rebuilt.load_state_dict(original.state_dict())
     inputs = inputs_of(original)
     assert torch.equal(rebuilt.eval()(*inputs), original.eval()(*inputs))
+
+
+def test_a_patch_is_moved_between_pixels_and_channels_unchanged():
+    images = torch.randn(2, 3, 8, 12)
+    discriminator = ConvDiscriminator((3, 8, 12), width=4, patch=2)
+    patches = discriminator.layers[0](images)
+    assert torch.equal(patches[:, :4, 1, 2].flatten(1), images[:, 0, 2:4, 4:6].flatten(1))
+    shuffled = ConvGenerator(5, (3, 8, 12), width=4, patch=2).layers[-2](patches)
+    assert torch.equal(shuffled, images)
+    assert discriminator(images).shape == (2,)
+    assert str(ConvDiscriminator(**discriminator.config)) == str(discriminator)
+
+
+def test_perceptrons_without_hidden_layers_are_linear():
+    generator = Generator(3, (2, 2), hidden=(), output="linear")
+    discriminator = Discriminator((2, 2), hidden=())
+    latent, samples = torch.randn(5, 3), torch.randn(5, 2, 2)
+    weight, bias = generator.parameters()
+    torch.testing.assert_close(generator(latent), (latent @ weight.T + bias).view(5, 2, 2))
+    weight, bias = discriminator.parameters()
+    torch.testing.assert_close(discriminator(samples), samples.flatten(1) @ weight[0] + bias)
 
 
 @every_network
@@ -277,7 +300,13 @@ def test_an_unconditional_network_refuses_labels(network):
         (Generator, {"latent_dim": 1.5}, TypeError, "`latent_dim` must be a positive integer"),
         (Generator, {"latent_dim": True}, TypeError, "`latent_dim` must be a positive integer"),
         (Generator, {"hidden": (8, 0)}, ValueError, r"`hidden\[1\]` must be a positive integer"),
-        (Generator, {"hidden": ()}, ValueError, "`hidden` must have at least one entry"),
+        (
+            LinearBlock,
+            {"in_features": 2, "out_features": 2, "normalize": False, "norm_eps": -1},
+            ValueError,
+            "`norm_eps` must be a finite number",
+        ),
+        (ConvGenerator, {"sample_shape": ()}, ValueError, "`sample_shape` must have at least one"),
         (Generator, {"hidden": 128}, TypeError, "`hidden` must be a tuple of positive integers"),
         (Generator, {"output": "sigmoid"}, ValueError, "`output` must be one of 'tanh', 'linear'"),
         (Generator, {"norm_eps": 0}, ValueError, "`norm_eps` must be a finite number"),
@@ -289,6 +318,9 @@ def test_an_unconditional_network_refuses_labels(network):
         (Discriminator, {"dropout": 1.0}, ValueError, r"`dropout` must be .* \[0, 1\), got 1.0"),
         (ConvGenerator, {"width": 0}, ValueError, "`width` must be a positive integer, got 0"),
         (ConvGenerator, {"sample_shape": (784,)}, ValueError, "`sample_shape` must be .channels"),
+        (ConvGenerator, {"patch": 0}, ValueError, "`patch` must be a positive integer, got 0"),
+        (ConvGenerator, {"patch": 3}, ValueError, "`patch` must divide .* got 3 for .1, 28, 28"),
+        (ConvDiscriminator, {"patch": 8}, ValueError, "`patch` must divide the height and width"),
         (ConvGenerator, {"output": "none"}, ValueError, "`output` must be one of 'tanh', 'linear'"),
         (ConvDiscriminator, {"width": 2.0}, TypeError, "`width` must be a positive integer"),
         (ConvDiscriminator, {"sample_shape": (2, 2)}, ValueError, "`sample_shape` must be .chann"),

@@ -297,15 +297,18 @@ def test_epochs_are_totals_for_the_run(tmp_path):
         second.fit(points(), epochs=3, batch_size=BATCH)
 
 
-def test_other_data_in_the_middle_of_an_epoch_starts_the_epoch_anew_with_a_warning(tmp_path):
+@pytest.mark.parametrize(("k", "batch_size"), [(1, 4), (2, BATCH // 2), (2, BATCH)])
+def test_other_batches_in_the_middle_of_an_epoch_start_it_anew_with_a_warning(
+    tmp_path, k, batch_size
+):
     first = make_trainer()
     first.fit(points(), steps=BATCHES + 2, batch_size=BATCH)
     first.save(tmp_path / "run.pt")
-    second = make_trainer()
+    second = make_trainer(discriminator_steps=k)
     second.load(tmp_path / "run.pt")
-    with pytest.warns(UserWarning, match="the epoch under way starts anew"):
-        second.fit(points(), epochs=2, batch_size=4)
-    assert second.progress.step == BATCHES + 2 + SAMPLES // 4
+    with pytest.warns(UserWarning, match=f"starts anew.*'discriminator_steps': {k}"):
+        second.fit(points(), epochs=2, batch_size=batch_size)
+    assert second.progress.step == BATCHES + 2 + SAMPLES // batch_size // k
 
 
 if __name__ == "__main__":

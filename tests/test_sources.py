@@ -22,6 +22,7 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
+from tests.conftest import Rows
 from vanillagan import Callback
 from vanillagan.data import ByteImages
 from vanillagan.sources import Order, open_source
@@ -256,7 +257,7 @@ def test_values_that_are_not_finite_are_refused(value):
     "data",
     [
         pytest.param(lambda points: points, id="a tensor"),
-        pytest.param(lambda points: list(points), id="a Dataset"),
+        pytest.param(Rows, id="a Dataset"),
         pytest.param(lambda points: DataLoader(points, batch_size=4), id="a DataLoader"),
         pytest.param(lambda points: points.split(4), id="batches"),
         pytest.param(lambda points: iter(points.split(4)), id="an iterator"),
@@ -269,16 +270,9 @@ def test_values_that_are_not_finite_are_refused(value):
 def test_a_last_batch_of_one_sample_is_left_out_where_a_network_has_batch_norm(
     points, make_trainer, data, hidden, sizes
 ):
-    class Rows(Numbers):
-        def __getitem__(self, index: int) -> Tensor:
-            return points[index]
-
-    made = data(points[:9])
-    if isinstance(made, list):
-        made = Rows(9)
     seen = Seen()
     trainer = make_trainer(hidden=hidden, callbacks=[seen])
-    trainer.fit(made, epochs=1, batch_size=4)
+    trainer.fit(data(points[:9]), epochs=1, batch_size=4)
     assert [len(batch) for batch in seen.batches] == sizes
     assert trainer.progress.epoch == 1
 
@@ -399,6 +393,89 @@ def test_a_stream_in_a_loader_is_read_in_each_epoch():
     assert open_source(loader, Order(0), 4).batches_per_epoch is None
 
 
+def test_a_stream_of_samples_is_read_by_the_batch(make_trainer):
+    assert read(Stream(6)) == read(Stream(6), epoch=1) == [[0, 1, 2, 3], [4, 5]]
+    assert read(Stream(6), skip=1) == [[4, 5]]
+    assert open_source(Stream(6), Order(0), 4).batches_per_epoch is None
+    parts = [open_source(Stream(6), Order(0, rank=rank, processes=2), 4) for rank in (0, 1)]
+    assert [[len(batch) for batch in part.batches(0, 0)] for part in parts] == [[2, 2, 2]] * 2
+    with pytest.raises(ValueError, match=r"`batch_size` must be a multiple of the 2 .*, got 5"):
+        open_source(Stream(6), Order(0, processes=2), 5)
+
+
+def test_another_batch_size_in_the_middle_of_a_stream_starts_it_anew(make_trainer):
+    class Pairs(Stream):
+        def __iter__(self) -> Iterator[Tensor]:
+            yield from (sample.repeat(2) / self.length for sample in super().__iter__())
+
+    seen = Seen()
+    trainer = make_trainer(callbacks=[seen])
+    trainer.fit(Pairs(12), steps=1, batch_size=4)
+    with pytest.warns(UserWarning, match="the epoch under way starts anew"):
+        trainer.fit(Pairs(12), epochs=1, batch_size=6)
+    assert [len(batch) for batch in seen.batches] == [4, 6, 6]
+    assert torch.equal(torch.cat(seen.batches[1:])[:, 0], torch.arange(12) / 12)
+
+
+def test_a_loader_of_batches_that_a_stream_makes_itself_is_read_as_it_comes():
+    class Batches(Stream):
+        def __iter__(self) -> Iterator[Tensor]:
+            yield from numbers(self.length).split(3)
+
+    assert read(DataLoader(Batches(7), batch_size=None)) == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_an_iterator_is_read_on_from_where_it_is(points, make_trainer):
+    seen = Seen()
+    trainer = make_trainer(callbacks=[seen])
+    batches = iter(points.split(50))
+    trainer.fit(batches, steps=1)
+    trainer.fit(batches, steps=3)
+    assert (trainer.progress.epoch, trainer.progress.step) == (0, 3)
+    trainer.fit(batches, epochs=1)
+    assert (trainer.progress.epoch, trainer.progress.step) == (1, 4)
+    assert torch.equal(torch.cat(seen.batches), points)
+
+
+class Sized(Stream):
+    def __len__(self) -> int:
+        return self.length
+
+
+@pytest.mark.parametrize(
+    ("data", "batches"),
+    [
+        pytest.param(DataLoader(Numbers(9), 4, sampler=[*range(9)]), 2, id="a sampler"),
+        pytest.param(DataLoader(Numbers(9), 4, sampler=[*range(8)]), 2, id="a shorter sampler"),
+        pytest.param(DataLoader(Numbers(9), 4, sampler=[*range(6)]), 2, id="half a batch"),
+        pytest.param(
+            DataLoader(Numbers(9), 4, sampler=[*range(9)], drop_last=True), 2, id="drop_last"
+        ),
+        pytest.param(DataLoader(Sized(9), 4), 2, id="a stream in a loader"),
+        pytest.param(Sized(9), 2, id="a stream"),
+        pytest.param(list(numbers(9).split(4)), 2, id="a list"),
+        pytest.param([*numbers(8).split(4), {"samples": numbers(1)}], 2, id="a list of kinds"),
+    ],
+)
+def test_an_iterable_tells_how_many_batches_it_will_give(data, batches):
+    source = open_source(data, Order(0, smallest_batch=2), 4)
+    assert source.batches_per_epoch == batches == len(list(source.batches(0, 0)))
+
+
+def test_the_last_step_is_known_where_a_last_sample_is_left_out(points, make_trainer):
+    class Last(Callback):
+        def __init__(self) -> None:
+            self.seen: list[bool] = []
+
+        def on_step_end(self, trainer, result):
+            self.seen.append(trainer.progress.at_last_step)
+
+    last = Last()
+    loader = DataLoader(TensorDataset(points[:9]), 4, sampler=[*range(9)])
+    make_trainer(callbacks=[last]).fit(loader, epochs=2)
+    assert last.seen == [False, False, False, True]
+
+
 def test_a_random_sampler_with_replacement_gives_the_same_batches_for_the_same_epoch():
     def batches(epoch: int) -> list[list[int]]:
         torch.manual_seed(epoch + 50)
@@ -434,6 +511,16 @@ def test_an_iterable_with_set_epoch_is_told_the_epoch():
             yield numbers(2) + 10 * self.epoch
 
     assert read(Shifted(), epoch=3) == [[30, 31]]
+
+    class ShiftedStream(Stream):
+        epoch = -1
+        set_epoch = Shifted.set_epoch
+
+        def __iter__(self) -> Iterator[Tensor]:
+            yield from numbers(2) + 10 * self.epoch
+
+    assert read(ShiftedStream(2), epoch=3) == [[30, 31]]
+    assert read(DataLoader(ShiftedStream(2), batch_size=2), epoch=3) == [[30, 31]]
 
 
 def test_a_generator_that_is_read_twice_is_a_value_error(points, make_trainer):

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
+from tests.conftest import Rows
 from vanillagan import (
     EMA,
     R1,
@@ -430,6 +431,23 @@ def test_a_discriminator_of_probabilities_plays_with_the_loss_for_them(points):
     assert 0 < float(result.real_scores.min()) <= float(result.real_scores.max()) < 1
 
 
+def test_what_a_discriminator_says_of_its_scores_counts_more_than_its_last_module(points):
+    gated = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
+    gated.returns_logits = True
+    GANTrainer(Generator(8, (2,)), gated, device="cpu").train_step(points[:8])
+    functional = Judging()
+    functional.returns_logits = False
+    functional.layer.register_forward_hook(lambda module, inputs, scores: torch.sigmoid(scores))
+    loss = BCEAdversarialLoss(from_logits=False)
+    GANTrainer(Generator(8, (2,)), functional, loss=loss, device="cpu").train_step(points[:8])
+
+
+def test_a_foreign_network_may_tell_its_sample_shape_as_a_list(points):
+    discriminator = Judging()
+    discriminator.sample_shape = [2]
+    GANTrainer(Generator(8, (2,)), discriminator, device="cpu").train_step(points[:8])
+
+
 def test_noise_comes_from_the_latent_sampler_with_the_runs_seed(points):
     generator = Counting()
     trainer = GANTrainer(generator, Judging(), latent=normal_latent(3), seed=5, device="cpu")
@@ -664,19 +682,6 @@ def test_compiled_networks_play_the_same_game(points):
 
 
 # -- data ------------------------------------------------------------------------------------------
-
-
-class Rows(Dataset):
-    """A map-style dataset of rows."""
-
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.rows[index]
 
 
 class Stream:

@@ -6,10 +6,11 @@ import copy
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,24 @@ from torch.optim import Optimizer
 import vanillagan
 from vanillagan import networks
 from vanillagan.errors import CheckpointError
+from vanillagan.networks.base import GeneratorBase
 from vanillagan.runtime import resolve_device
 
-__all__ = ["Stateful", "collect", "load_generator", "read", "restore", "write"]
+__all__ = [
+    "Stateful",
+    "collect",
+    "load_generator",
+    "read",
+    "restore",
+    "undone_on_error",
+    "write",
+]
 
 VERSION = 1
 DIGEST_SIZE = 32
 REBUILDABLE = ("Generator", "ConvGenerator")
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Stateful(Protocol):
@@ -148,16 +160,34 @@ def restore(parts: Mapping[str, Stateful], content: Mapping[str, Any]) -> None:
                 f"the checkpoint's {name} is of another kind: it must be "
                 f"{type(part).__name__}, got {kinds[name]['class']}"
             )
-    before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
     try:
-        for name, part in parts.items():
-            part.load_state_dict(states[name])
+        with undone_on_error(*parts.values()):
+            for name, part in parts.items():
+                part.load_state_dict(states[name])
     except Exception as error:
-        for each, part in parts.items():
-            part.load_state_dict(before[each])
         raise CheckpointError(f"the checkpoint's {name!r} doesn't fit: {error}") from error
 
 
+@contextmanager
+def undone_on_error(*parts: Stateful) -> Iterator[None]:
+    """Gives the parts the states that they had before, where an error leaves what runs inside."""
+    before = [copy.deepcopy(part.state_dict()) for part in parts]
+    try:
+        yield
+    except BaseException:
+        for part, state in zip(parts, before, strict=True):
+            part.load_state_dict(state)
+        raise
+
+
+@overload
+def load_generator(
+    path: str | os.PathLike[str], *, network: None = None, device: torch.device | str = "cpu"
+) -> GeneratorBase: ...
+@overload
+def load_generator(
+    path: str | os.PathLike[str], *, network: Network, device: torch.device | str = "cpu"
+) -> Network: ...
 def load_generator(
     path: str | os.PathLike[str],
     *,
@@ -175,7 +205,7 @@ def load_generator(
         device: Where to put it.
 
     Returns:
-        The generator: `generator.sample(25)` draws samples.
+        The generator: `generator.sample(25)` draws samples, or `network` itself.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -192,7 +222,8 @@ def load_generator(
                 f"{path} holds a generator of the class {description['class']}, which is not one "
                 "of the library's own: give one like it as `network`"
             )
-        network = getattr(networks, description["class"])(**description["config"])
+        rebuilt: nn.Module = getattr(networks, description["class"])(**description["config"])
+        network = rebuilt
     _check_weights("generator", network.state_dict(), weights)
     dtypes = (weight.dtype for weight in weights.values() if torch.is_floating_point(weight))
     network.to(next(dtypes, torch.float32)).load_state_dict(weights)

@@ -14,10 +14,10 @@ from vanillagan.errors import check_kind
 from vanillagan.hooks import Callback
 from vanillagan.losses import AdversarialLoss
 from vanillagan.networks.base import GeneratorBase
-from vanillagan.networks.blocks import check_labels, ends_in_sigmoid
+from vanillagan.networks.blocks import check_labels, gives_probabilities
 from vanillagan.penalties import Penalty
 
-__all__ = ["check_batch", "check_game", "warn_of_range"]
+__all__ = ["check_batch", "check_fakes", "check_game", "warn_of_range"]
 
 
 def check_game(
@@ -49,17 +49,30 @@ def check_game(
         )
     if ema is not None:
         check_kind("ema", ema, EMA, "an EMA such as EMA(0.999)")
-    for attribute in ("sample_shape", "num_classes"):
-        mine, theirs = getattr(generator, attribute, None), getattr(discriminator, attribute, None)
-        if mine is not None and theirs is not None and mine != theirs:
-            raise ValueError(
-                f"`discriminator` must have the generator's {attribute} {mine}, got {theirs}"
-            )
+    shape, its_shape = _shape_of(generator), _shape_of(discriminator)
+    if shape is not None and its_shape is not None and shape != its_shape:
+        raise ValueError(
+            f"`discriminator` must have the generator's sample_shape {shape}, got {its_shape}"
+        )
+    classes, its_classes = _classes_of(generator), _classes_of(discriminator)
+    if classes != its_classes:
+        raise ValueError(
+            f"`discriminator` must have the generator's num_classes {classes}, got {its_classes}"
+        )
     _check_scores(discriminator, from_logits=getattr(loss, "from_logits", True), loss=loss)
 
 
+def _shape_of(network: nn.Module) -> tuple[int, ...] | None:
+    shape = getattr(network, "sample_shape", None)
+    return None if shape is None else tuple(shape)
+
+
+def _classes_of(network: nn.Module) -> int:
+    return getattr(network, "num_classes", None) or 0
+
+
 def _check_scores(discriminator: nn.Module, *, from_logits: bool, loss: AdversarialLoss) -> None:
-    if from_logits and ends_in_sigmoid(discriminator):
+    if from_logits and gives_probabilities(discriminator):
         raise ValueError(
             f"`loss` must take probabilities for a discriminator that ends in a Sigmoid, as "
             f"BCEAdversarialLoss(from_logits=False) does, got {loss!r}; or leave the Sigmoid away"
@@ -79,8 +92,8 @@ def check_batch(batch: Batch, *, smallest: int, generator: nn.Module) -> Batch:
             f"`batch` must hold floats in [-1, 1], got samples of {samples.dtype}: convert bytes "
             "with `images.float() / 127.5 - 1`, or wrap them in `vanillagan.data.ByteImages`"
         )
-    shape = getattr(generator, "sample_shape", None)
-    if samples.dim() == 0 or (shape is not None and samples.shape[1:] != tuple(shape)):
+    shape = _shape_of(generator)
+    if samples.dim() == 0 or (shape is not None and samples.shape[1:] != shape):
         raise ValueError(
             f"`batch` must hold samples of the generator's shape {shape}, got samples of shape "
             f"{tuple(samples.shape[1:])}"
@@ -93,11 +106,20 @@ def check_batch(batch: Batch, *, smallest: int, generator: nn.Module) -> Batch:
     # on another device this would wait for it
     if samples.device.type == "cpu" and not is_finite(samples):
         raise ValueError("`batch` must be finite, got NaN or infinite values in the samples")
-    num_classes = getattr(generator, "num_classes", 0)
+    num_classes = _classes_of(generator)
     if num_classes == 0:
         return Batch(samples)
     check_labels(labels, num_classes, len(samples))
     return Batch(samples, labels)
+
+
+def check_fakes(fake: Tensor, samples: Tensor) -> None:
+    """Raises where the fakes are of another shape than the real samples."""
+    if fake.shape != samples.shape:
+        raise ValueError(
+            f"`generator` must make fakes of the shape of the real samples {tuple(samples.shape)}, "
+            f"got {tuple(fake.shape)}"
+        )
 
 
 def warn_of_range(samples: Tensor, generator: nn.Module) -> None:

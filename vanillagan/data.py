@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
-from vanillagan.errors import check_integer, check_integers
+from vanillagan.errors import check_integer, check_integers, check_kind
 
 __all__ = ["Batch", "ByteImages", "LatentSampler", "normal_latent", "uniform_latent"]
 
@@ -130,14 +130,16 @@ class ByteImages(Dataset[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         """Reads one image by an int, or a batch by a tensor or a slice of indices."""
-        samples = rows(self.images, index).to(torch.float32).div_(127.5).sub_(1.0)
+        samples: Tensor = rows(self.images, index).to(torch.float32).div_(127.5).sub_(1.0)
         return samples if self.labels is None else (samples, rows(self.labels, index))
 
 
-def rows(tensor: Tensor, index: Any) -> Tensor:
-    """`tensor[index]`, by the several times faster `index_select` for a batch of indices."""
+def rows(data: Any, index: Any) -> Any:
+    """`data[index]`; tensors give a batch by `index_select`, which is several times faster."""
+    if isinstance(data, TensorDataset):
+        return tuple(rows(tensor, index) for tensor in data.tensors)
     batch = isinstance(index, Tensor) and index.dtype == torch.int64 and index.dim() == 1
-    return tensor.index_select(0, index) if batch else tensor[index]
+    return data.index_select(0, index) if batch and isinstance(data, Tensor) else data[index]
 
 
 def normal_latent(*shape: int) -> LatentSampler:
@@ -162,12 +164,25 @@ def uniform_latent(*shape: int) -> LatentSampler:
     return lambda n, rng: torch.rand(n, *shape, generator=rng) * 2 - 1
 
 
-def latent_sampler_of(generator: nn.Module) -> LatentSampler:
-    """N(0, 1) of the generator's `latent_dim`; raises where it has none."""
+def draw_latent(sampler: LatentSampler, n: int, rng: torch.Generator) -> Tensor:
+    """Draws n latents; raises where the sampler is no function, or gives no tensor."""
+    if not callable(sampler):
+        raise TypeError(
+            "`latent_sampler` must be a function (n, torch.Generator) -> Tensor such as "
+            f"`normal_latent(100)`, got {sampler!r:.60}"
+        )
+    latent = sampler(n, rng)
+    check_kind("latent", latent, Tensor, "a function (n, torch.Generator) that returns a Tensor")
+    return latent
+
+
+def latent_sampler_of(generator: nn.Module, *, argument: str = "latent") -> LatentSampler:
+    """N(0, 1) of the generator's `latent_dim`; raises, naming the argument, where it has none."""
     latent_dim = getattr(generator, "latent_dim", None)
     if latent_dim is None:
         raise ValueError(
-            f"`latent` must be given for {type(generator).__name__}, which has no `latent_dim`: "
-            "a callable (n, torch.Generator) -> Tensor such as `normal_latent(100)`, got None"
+            f"`{argument}` must be given for {type(generator).__name__}, which has no "
+            "`latent_dim`: a callable (n, torch.Generator) -> Tensor such as `normal_latent(100)`, "
+            "got None"
         )
     return normal_latent(check_integer("latent_dim", latent_dim, minimum=1))

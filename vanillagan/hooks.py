@@ -86,7 +86,8 @@ class Callback:
     Attributes:
         main_process_only: Whether, of several processes, only the first one calls its hooks: for
             what writes files or to the console.
-        runs_last: Whether its hooks run after those of all others: for what saves their states.
+        order: Hooks of a higher number run later; those of the same in the order of the list. What
+            evaluates has 1, what saves 2, what shows metrics 3.
 
     Example:
         >>> class Count(Callback):
@@ -96,7 +97,7 @@ class Callback:
     """
 
     main_process_only: ClassVar[bool] = False
-    runs_last: ClassVar[bool] = False
+    order: ClassVar[int] = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -138,16 +139,29 @@ HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 """The names of all hooks, in the order in which they are first called."""
 
 
+def _nothing(self: object, *arguments: object) -> None:
+    """A hook that does nothing."""
+
+
+class OwnHooks:
+    """What a trainer's subclass overrides: the hooks of `Callback`, without `trainer`."""
+
+
+for _hook in HOOKS:
+    setattr(OwnHooks, _hook, _nothing)
+
+
 def find_listeners(
     trainer: GANTrainer, callbacks: Sequence[Callback]
 ) -> dict[str, list[Callable[..., None]]]:
     """Who is called at each hook: the trainer's subclass, then the callbacks that override it."""
     listeners: dict[str, list[Callable[..., None]]] = {}
     for name in HOOKS:
-        listeners[name] = [getattr(trainer, name)] if hasattr(trainer, name) else []
+        overridden = getattr(type(trainer), name) is not _nothing
+        listeners[name] = [getattr(trainer, name)] if overridden else []
         listeners[name] += [
             partial(getattr(callback, name), trainer)
-            for callback in sorted(callbacks, key=lambda callback: callback.runs_last)
+            for callback in sorted(callbacks, key=lambda callback: callback.order)
             if getattr(type(callback), name) is not getattr(Callback, name)
         ]
     return listeners
@@ -182,8 +196,8 @@ class CallbackStates:
 
 def check_hook_names(cls: type) -> None:
     """Raises where the class defines an `on_...` method that is no hook."""
-    for name in vars(cls):
-        if name.startswith("on_") and name not in HOOKS:
+    for name, method in vars(cls).items():
+        if name.startswith("on_") and callable(method) and name not in HOOKS:
             close = difflib.get_close_matches(name, HOOKS, n=1)
             hint = f" (did you mean `{close[0]}`?)" if close else ""
             raise TypeError(

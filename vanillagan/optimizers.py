@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -31,6 +31,8 @@ def adam(lr: float = 2e-4, betas: tuple[float, float] = (0.5, 0.999)) -> Optimiz
     Source: Radford et al., 2016 (DCGAN, arXiv 1511.06434), section 4: lr 0.0002, beta1 0.5.
     """
     lr = check_number("lr", lr, minimum=0, exclude_minimum=True)
+    if not isinstance(betas, Sequence) or len(betas) != 2:
+        raise ValueError(f"`betas` must be two numbers in [0, 1), got {betas!r}")
     for index, beta in enumerate(betas):
         check_number(f"betas[{index}]", beta, minimum=0, maximum=1, exclude_maximum=True)
     return lambda weights: torch.optim.Adam(weights, lr=lr, betas=betas, fused=True)

@@ -1,8 +1,9 @@
-"""How far a run is, and the losses it has seen."""
+"""How far a run is, and the losses and other values it has seen."""
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,7 @@ class Progress:
 class History:
     """The losses of every step, read from the device in blocks, so that no step waits for it.
 
+    Beside them it keeps named values, which callbacks record now and then: metrics, say.
     `len(history)` is the number of steps.
     """
 
@@ -91,6 +93,7 @@ class History:
     def __init__(self) -> None:
         self._losses = {"discriminator": array("f"), "generator": array("f")}
         self._pending: list[Tensor] = []
+        self._metrics: dict[str, list[tuple[int, float]]] = {}
 
     def append(self, result: StepResult) -> None:
         """Keeps the two losses of a step."""
@@ -108,6 +111,16 @@ class History:
         """G's loss at each step."""
         return self._read()["generator"].tolist()
 
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Keeps named values that were seen after `step` steps."""
+        for name, value in values.items():
+            self._metrics.setdefault(name, []).append((step, float(value)))
+
+    @property
+    def metrics(self) -> dict[str, list[tuple[int, float]]]:
+        """The recorded values by name, each with the steps done when it was seen; a copy."""
+        return {name: list(points) for name, points in self._metrics.items()}
+
     def last(self, player: str) -> float:
         """The loss of "generator" or "discriminator" at the last step."""
         return self._read()[player][-1]
@@ -124,11 +137,23 @@ class History:
         return self._losses
 
     def state_dict(self) -> dict[str, Any]:
-        """The losses, as tensors."""
-        return {name: torch.tensor(losses.tolist()) for name, losses in self._read().items()}
+        """The losses and the recorded values, as tensors."""
+        losses = {name: torch.tensor(losses.tolist()) for name, losses in self._read().items()}
+        metrics = {
+            name: {
+                "steps": torch.tensor([step for step, _ in points], dtype=torch.int64),
+                "values": torch.tensor([value for _, value in points], dtype=torch.float64),
+            }
+            for name, points in self._metrics.items()
+        }
+        return losses | {"metrics": metrics}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave."""
         self._pending.clear()
         for name, losses in self._losses.items():
             losses[:] = array("f", state[name].tolist())
+        self._metrics = {
+            name: list(zip(points["steps"].tolist(), points["values"].tolist(), strict=True))
+            for name, points in state["metrics"].items()
+        }

@@ -38,6 +38,7 @@ class Order:
         seed: What the order is drawn from.
         length: Samples in an epoch, 0 for data that doesn't tell.
         batch_size: Samples in a batch, over all processes.
+        discriminator_steps: Batches in a training step.
         smallest_batch: Each process's part of a partial last batch is dropped below this size.
         shuffle: Whether each epoch has a new order.
         rank: This process.
@@ -47,6 +48,7 @@ class Order:
     seed: int
     length: int = 0
     batch_size: int = 0
+    discriminator_steps: int = 1
     smallest_batch: int = 1
     shuffle: bool = True
     rank: int = 0
@@ -71,18 +73,24 @@ class Order:
             yield batch[self.rank * part : (self.rank + 1) * part]
 
     def reads_as(self, other: Order) -> bool:
-        """Whether the batches of an epoch are those of the other order."""
+        """Whether the steps of an epoch read the batches that they read in the other order."""
         return self.state_dict() == other.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the batches of an epoch depend on."""
-        return {"seed": self.seed, "length": self.length, "batch_size": self.batch_size}
+        """What the batches of an epoch and its steps depend on."""
+        return {
+            "seed": self.seed,
+            "length": self.length,
+            "batch_size": self.batch_size,
+            "discriminator_steps": self.discriminator_steps,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave."""
         self.seed = state["seed"]
         self.length = state["length"]
         self.batch_size = state["batch_size"]
+        self.discriminator_steps = state["discriminator_steps"]
 
 
 class Source(Protocol):
@@ -119,12 +127,7 @@ class MemorySource:
     def batches(self, epoch: int, skip: int) -> Iterator[Any]:
         device = _tensors_of(self.data)[0].device
         for indices in self.order.batches(epoch, skip):
-            here = indices.to(device)
-            if isinstance(self.data, ByteImages):
-                yield self.data[here]
-            else:
-                read = [rows(tensor, here) for tensor in _tensors_of(self.data)]
-                yield read if isinstance(self.data, TensorDataset) else read[0]
+            yield rows(self.data, indices.to(device))
 
 
 class LoaderSource:
@@ -164,7 +167,8 @@ class IterableSource:
     """Any iterable of batches, iterated anew for each epoch.
 
     Each batch is drawn with random states of the source's own, so that a loader with a random
-    sampler gives the same batches again; resuming reads and drops those that were used.
+    sampler gives the same batches again; resuming reads and drops those that were used. An
+    iterator, which can't begin anew, is read on from where it is.
     """
 
     def __init__(self, data: Any, order: Order) -> None:
@@ -173,10 +177,22 @@ class IterableSource:
 
     @property
     def batches_per_epoch(self) -> int | None:
-        return operator.length_hint(self.data) or None
+        data, smallest = self.data, self.order.smallest_batch
+        if isinstance(data, Iterator):
+            return None
+        if isinstance(data, list | tuple):
+            return sum(_length_of(batch) >= smallest for batch in data) or None
+        batches = operator.length_hint(data)
+        if isinstance(data, DataLoader) and data.batch_size and not data.drop_last:
+            samples = operator.length_hint(data.sampler) or operator.length_hint(data.dataset)
+            batches -= 0 < samples % data.batch_size < smallest
+        return batches or None
 
     def batches(self, epoch: int, skip: int) -> Iterator[Any]:
-        for part in (self.data, getattr(self.data, "sampler", None)):
+        if isinstance(self.data, Iterator):
+            skip = 0
+        parts = [getattr(self.data, name, None) for name in ("sampler", "dataset")]
+        for part in [self.data, *parts]:
             set_epoch = getattr(part, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(epoch)
@@ -214,7 +230,10 @@ def open_source(data: Any, order: Order, batch_size: int) -> Source:
     if isinstance(data, Tensor | ByteImages) or _is_tensors(data):
         _set_sizes(order, len(_not_empty(data)), batch_size)
         return MemorySource(data, order)
-    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+    if isinstance(data, IterableDataset):
+        _set_sizes(order, None, batch_size)
+        return IterableSource(DataLoader(data, batch_size // order.processes), order)
+    if isinstance(data, Dataset):
         loader = DataLoader(_not_empty(data), batch_size=batch_size, shuffle=True)
     if isinstance(loader, DataLoader) and _has_plain_order(loader):
         length, batch_size = len(_not_empty(loader.dataset)), loader.batch_size or 0
@@ -299,13 +318,14 @@ def _has_plain_order(loader: DataLoader[Any]) -> bool:
     return whole and type(loader.batch_sampler) is BatchSampler
 
 
-def _set_sizes(order: Order, length: int, batch_size: int) -> None:
+def _set_sizes(order: Order, length: int | None, batch_size: int) -> None:
+    """Writes the sizes into `order`, or raises; no length is that of data that doesn't tell."""
     if batch_size % order.processes:
         raise ValueError(
             f"`batch_size` must be a multiple of the {order.processes} processes, got {batch_size}"
         )
-    order.length, order.batch_size = length, batch_size
-    if order.batches_per_epoch == 0:
+    order.length, order.batch_size = length or 0, batch_size
+    if length is not None and order.batches_per_epoch == 0:
         raise ValueError(
             f"`data` must hold at least {order.smallest_batch * order.processes} samples for one "
             f"batch, got {length}"
@@ -313,6 +333,10 @@ def _set_sizes(order: Order, length: int, batch_size: int) -> None:
 
 
 def _not_empty(data: Any) -> Any:
+    if isinstance(data, Tensor) and data.dim() == 0:
+        raise ValueError(
+            "`data` must hold samples of shape (N, *sample_shape), got a single number"
+        )
     if len(data) == 0:
         raise ValueError("`data` must hold at least one sample, got an empty dataset")
     return data

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from vanillagan import checkpoint
-from vanillagan.checks import check_batch, check_game, warn_of_range
-from vanillagan.data import Batch, LatentSampler, latent_sampler_of
+from vanillagan.checks import check_batch, check_fakes, check_game, warn_of_range
+from vanillagan.data import Batch, LatentSampler, draw_latent, latent_sampler_of
 from vanillagan.ema import EMA
-from vanillagan.errors import check_choice, check_integer, check_kind
+from vanillagan.errors import check_choice, check_integer, check_kind, check_seed
 from vanillagan.hooks import (
     Callback,
     CallbackStates,
+    OwnHooks,
     Player,
     StepResult,
     check_hook_names,
@@ -30,6 +31,7 @@ from vanillagan.optimizers import OptimizerFactory, make_player
 from vanillagan.penalties import Penalty
 from vanillagan.progress import History, Progress
 from vanillagan.runtime import (
+    GlobalRNG,
     LatentRNG,
     Processes,
     ProcessRNG,
@@ -39,13 +41,20 @@ from vanillagan.runtime import (
 from vanillagan.sampling import Labels, draw_samples
 from vanillagan.sources import Order, Source, open_source
 
-__all__ = ["GANTrainer"]
+__all__ = ["DiscriminatorStep", "GANTrainer", "GeneratorStep"]
 
 UpdateOrder = Literal["generator_first", "discriminator_first"]
 
 
 class DiscriminatorStep(NamedTuple):
-    """What a step of the discriminator gives: as in `StepResult`."""
+    """What a step of the discriminator gives, detached, as in `StepResult`.
+
+    Attributes:
+        loss: Its adversarial loss, a scalar, without penalties.
+        penalty: What penalties have added to it, a scalar; None where none was due.
+        real_scores: The scores of the real samples, shape (N,).
+        fake_scores: The scores of the fakes, shape (N,).
+    """
 
     loss: Tensor
     penalty: Tensor | None
@@ -54,13 +63,18 @@ class DiscriminatorStep(NamedTuple):
 
 
 class GeneratorStep(NamedTuple):
-    """What a step of the generator gives: its loss, and the fakes that it was computed on."""
+    """What a step of the generator gives, detached.
+
+    Attributes:
+        loss: Its adversarial loss, a scalar.
+        fake: The fakes that the loss was computed on, shape (N, *sample_shape).
+    """
 
     loss: Tensor
     fake: Tensor
 
 
-class GANTrainer:
+class GANTrainer(OwnHooks):
     """Plays a generator against a discriminator.
 
     The loop, which `fit` and `train_step` are::
@@ -76,8 +90,8 @@ class GANTrainer:
             on_epoch_end
         on_fit_end                                                 (or on_exception)
 
-    A subclass overrides any of the steps, `unpack_batch`, `parts`, or a hook of `Callback` (without
-    its argument `trainer`).
+    A subclass overrides any of the steps, which are made of `generate`, `score`, `penalty` and
+    `descend`; or `unpack_batch`, `parts`, or a hook of `Callback` (without its argument `trainer`).
 
     Args:
         generator: `forward(latent, labels=None) -> samples (N, *sample_shape)`.
@@ -98,12 +112,13 @@ class GANTrainer:
         precision: "fp32", or "bf16" for autocast to bfloat16.
         compile: Whether the networks run through `torch.compile` in training.
         callbacks: Watch and steer the training; their hooks run in this order.
-        seed: Fixes the noise and the order of samples, at least 0. (The weights are drawn before
-            there is a trainer: `torch.manual_seed` fixes those.)
+        seed: Fixes the noise and the order of samples, in [0, 2**63 - 1]. (The weights are drawn
+            before there is a trainer: `torch.manual_seed` fixes those.)
 
     Attributes:
         generator: The generator.
         discriminator: The discriminator.
+        players: Both sides of the game, "generator" and "discriminator", each a `Player`.
         ema: The average of the generator's weights, or None.
         progress: How far the run is.
         history: The losses of each step.
@@ -159,7 +174,7 @@ class GANTrainer:
         self.device = resolve_device(device)
         self.precision = check_choice("precision", precision, ("fp32", "bf16"))
         self.latent = latent_sampler_of(generator) if latent is None else latent
-        check_integer("seed", seed, minimum=0)
+        check_seed(seed)
 
         self.generator = generator.to(self.device)
         self.discriminator = discriminator.to(self.device)
@@ -180,6 +195,7 @@ class GANTrainer:
         self.stop_reason: str | None = None
         normalizes = has_batch_norm(generator) or has_batch_norm(discriminator)
         self._smallest_batch = 2 if normalizes else 1
+        self._checked_shape: torch.Size | None = None
         self._scores_jointly = scores_samples_alone(discriminator)
         self._order = Order(seed)
         self._latent_rng = LatentRNG(seed)
@@ -204,9 +220,9 @@ class GANTrainer:
         BatchNorm, which can't normalise it.
 
         Args:
-            data: A tensor (N, *sample_shape), a map-style Dataset, a DataLoader, or any iterable of
-                batches; see `unpack_batch` for what a batch may be. Tensors and datasets that are
-                tensors are read in memory.
+            data: A tensor (N, *sample_shape), a Dataset, a DataLoader, or any iterable of batches;
+                see `unpack_batch` for what a batch may be. Tensors and datasets that are tensors
+                are read in memory.
             epochs: Passes over the data.
             steps: Training steps.
             batch_size: Real samples in a batch, over all processes; each step reads
@@ -316,12 +332,12 @@ class GANTrainer:
         Returns:
             The loss, and the fakes before the generator moved, both detached.
         """
-        fake = self._generate(batch)
+        fake = self.generate(batch)
         with self.players["discriminator"].idle():
-            fake_scores = self._score(Batch(fake, batch.labels))
-            real_scores = self._score(batch) if self.loss.needs_real else None
+            fake_scores = self.score(Batch(fake, batch.labels))
+            real_scores = self.score(batch) if self.loss.needs_real else None
             loss = self.loss.generator(fake_scores, real_scores)
-            self._descend(self.players["generator"], loss)
+            self.descend(self.players["generator"], loss)
         return GeneratorStep(loss.detach(), fake.detach())
 
     def discriminator_step(self, batch: Batch, fake: Tensor | None = None) -> DiscriminatorStep:
@@ -336,15 +352,15 @@ class GANTrainer:
         """
         if fake is None:
             with torch.no_grad():
-                fake = self._generate(batch)
+                fake = self.generate(batch)
         fakes = Batch(fake, batch.labels)
         if self._scores_jointly:
-            real_scores, fake_scores = self._score(Batch.join([batch, fakes])).chunk(2)
+            real_scores, fake_scores = self.score(Batch.join([batch, fakes])).chunk(2)
         else:
-            real_scores, fake_scores = self._score(batch), self._score(fakes)
+            real_scores, fake_scores = self.score(batch), self.score(fakes)
         loss = self.loss.discriminator(real_scores, fake_scores)
-        penalty = self._penalty(batch, fake)
-        self._descend(self.players["discriminator"], loss if penalty is None else loss + penalty)
+        penalty = self.penalty(batch, fake)
+        self.descend(self.players["discriminator"], loss if penalty is None else loss + penalty)
         return DiscriminatorStep(
             loss.detach(),
             None if penalty is None else penalty.detach(),
@@ -352,32 +368,37 @@ class GANTrainer:
             fake_scores.detach(),
         )
 
-    def _descend(self, player: Player, loss: Tensor) -> None:
-        """Moves one player down the gradient of its loss."""
-        player.optimizer.zero_grad()
-        loss.backward()
-        self.processes.average_gradients(player.parameters)
-        self._call("on_before_optimizer_step", player)
-        player.optimizer.step()
+    def generate(self, batch: Batch) -> Tensor:
+        """Makes as many fakes as the batch has samples, from fresh noise, of its labels if any.
 
-    def _generate(self, batch: Batch) -> Tensor:
-        """Makes as many fakes as the batch has samples, of its labels where it has any."""
-        n = len(batch.samples)
-        drawn = self.latent(n * self.processes.count, self._latent_rng.generator)
-        latent = self.processes.share(drawn)
-        latent = latent.to(self.device, batch.samples.dtype if latent.is_floating_point() else None)
-        with autocast(self.device, self.precision):
-            fake = self.players["generator"].forward(*Batch(latent, batch.labels).inputs)
-        return fake.to(batch.samples.dtype)
+        Raises:
+            TypeError: `latent` gives no tensor.
+            ValueError: The fakes are of another shape than the samples.
+        """
+        n, dtype, shape = len(batch.samples), batch.samples.dtype, batch.samples.shape[1:]
+        # the first time that fakes of a shape are made, an error leaves no trace
+        parts: list[checkpoint.Stateful] = [self.generator, self._latent_rng, GlobalRNG()]
+        with checkpoint.undone_on_error(*([] if shape == self._checked_shape else parts)):
+            drawn = draw_latent(self.latent, n * self.processes.count, self._latent_rng.generator)
+            latent = self.processes.share(drawn)
+            latent = latent.to(self.device, dtype if latent.is_floating_point() else None)
+            with autocast(self.device, self.precision):
+                fake = self.players["generator"].forward(*Batch(latent, batch.labels).inputs)
+            check_fakes(fake, batch.samples)
+        self._checked_shape = shape
+        return fake.to(dtype)
 
-    def _score(self, batch: Batch) -> Tensor:
-        """The discriminator's scores of samples, of which losses are computed in full precision."""
+    def score(self, batch: Batch) -> Tensor:
+        """The discriminator's scores of samples, in full precision: what losses are made of."""
         with autocast(self.device, self.precision):
             scores = self.players["discriminator"].forward(*batch.inputs)
         return scores.to(batch.samples.dtype)
 
-    def _penalty(self, batch: Batch, fake: Tensor) -> Tensor | None:
-        """The sum of the penalties that are due in this step, on the network itself, in fp32."""
+    def penalty(self, batch: Batch, fake: Tensor) -> Tensor | None:
+        """The sum of the penalties that are due in this step, in full precision; None if none is.
+
+        They run on the network itself, since a compiled one has no second derivative.
+        """
 
         def critic(samples: Tensor) -> Tensor:
             scores: Tensor = self.discriminator(*Batch(samples, batch.labels).inputs)
@@ -389,6 +410,14 @@ class GANTrainer:
         return torch.stack(
             [penalty.every * penalty(critic, batch.samples, fake) for penalty in due]
         ).sum()
+
+    def descend(self, player: Player, loss: Tensor) -> None:
+        """Moves one player down the gradient of its loss: backward, hooks, optimizer."""
+        player.optimizer.zero_grad()
+        loss.backward()
+        self.processes.average_gradients(player.parameters)
+        self._call("on_before_optimizer_step", player)
+        player.optimizer.step()
 
     # -- data --------------------------------------------------------------------------------------
 
@@ -407,6 +436,7 @@ class GANTrainer:
         """Finds the way to read the data, and where in it the epoch under way goes on."""
         order = Order(
             self._order.seed,
+            discriminator_steps=self.discriminator_steps,
             smallest_batch=self._smallest_batch,
             rank=self.processes.rank,
             processes=self.processes.count,
@@ -415,7 +445,7 @@ class GANTrainer:
         if self.progress.batch and not order.reads_as(self._order):
             warnings.warn(
                 f"the epoch under way starts anew: it was of {self._order.state_dict()}, and "
-                f"`data` and `batch_size` now give {order.state_dict()}",
+                f"`data`, `batch_size` and `discriminator_steps` now give {order.state_dict()}",
                 stacklevel=3,
             )
             self.progress.batch = 0

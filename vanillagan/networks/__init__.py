@@ -1,7 +1,8 @@
 """The networks of the game, and the blocks that they are composed of.
 
 Any `nn.Module` of the same call signature takes their place. What the trainer reads of a network,
-where it has it: `latent_dim`, `sample_shape`, `num_classes`.
+where it has it: `latent_dim`, `sample_shape`, `num_classes`, `returns_logits`,
+`independent_samples`.
 """
 
 from vanillagan.networks.blocks import DownBlock, LinearBlock, UpBlock

@@ -51,10 +51,10 @@ class LinearBlock(nn.Sequential):
         check_integer("in_features", in_features, minimum=1)
         check_integer("out_features", out_features, minimum=1)
         check_number("dropout", dropout, minimum=0, maximum=1, exclude_maximum=True)
+        check_number("norm_eps", norm_eps, minimum=0, exclude_minimum=True)
+        check_number("norm_momentum", norm_momentum, minimum=0, maximum=1)
         super().__init__(nn.Linear(in_features, out_features))
         if normalize:
-            check_number("norm_eps", norm_eps, minimum=0, exclude_minimum=True)
-            check_number("norm_momentum", norm_momentum, minimum=0, maximum=1)
             self.append(nn.BatchNorm1d(out_features, eps=norm_eps, momentum=norm_momentum))
         self.append(nn.LeakyReLU(negative_slope, inplace=True))
         if dropout > 0:
@@ -173,6 +173,12 @@ def scores_samples_alone(network: nn.Module) -> bool:
         or type(module).__module__.startswith("torch.nn.modules")
         for module in network.modules()
     )
+
+
+def gives_probabilities(discriminator: nn.Module) -> bool:
+    """Whether its scores are probabilities: what `returns_logits` says, else its last module."""
+    returns_logits = getattr(discriminator, "returns_logits", None)
+    return ends_in_sigmoid(discriminator) if returns_logits is None else not returns_logits
 
 
 def ends_in_sigmoid(network: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from vanillagan.networks.blocks import DownBlock, UpBlock, check_labels, join_la
 
 __all__ = ["ConvDiscriminator", "ConvGenerator"]
 
-SMALLEST_SIDE = 7
+SMALLEST_SIDE = 4
 """Images are halved until neither side is longer than this."""
 
 WIDEST = 512
@@ -26,6 +26,9 @@ class ConvGenerator(GeneratorBase):
         latent_dim: Size of the noise vector, at least 1.
         sample_shape: (channels, height, width), any of them at least 1.
         width: Channels of the largest map; each smaller one has twice as many, up to 512.
+        patch: Side of the squares of pixels that the largest map has one point for. The layers at
+            full size cost the most: with 2 the whole network is several times faster. It must
+            divide height and width.
         num_classes: Number of classes to condition on, 0 for none. One-hot labels are appended to
             the noise.
         output: "tanh" for samples in [-1, 1], "linear" for samples without bounds.
@@ -48,13 +51,14 @@ class ConvGenerator(GeneratorBase):
         sample_shape: tuple[int, ...] = (1, 28, 28),
         *,
         width: int = 64,
+        patch: int = 1,
         num_classes: int = 0,
         output: Literal["tanh", "linear"] = "tanh",
     ) -> None:
         super().__init__(latent_dim, sample_shape, num_classes=num_classes)
         check_choice("output", output, ("tanh", "linear"))
-        self.config |= {"width": width, "output": output}
-        sizes, widths = _pyramid(self.sample_shape, width)
+        self.config |= {"width": width, "patch": patch, "output": output}
+        sizes, widths = _pyramid(self.sample_shape, width, patch)
         small = (widths[-1], *sizes[-1])
         self.project = nn.Sequential(
             nn.Linear(self.latent_dim + num_classes, small[0] * small[1] * small[2]),
@@ -65,8 +69,10 @@ class ConvGenerator(GeneratorBase):
         levels = reversed(range(len(sizes) - 1))
         self.layers = nn.Sequential(
             *(UpBlock(widths[i + 1], widths[i], sizes[i]) for i in levels),
-            nn.Conv2d(widths[0], self.sample_shape[0], kernel_size=3, padding=1),
+            nn.Conv2d(widths[0], self.sample_shape[0] * patch**2, kernel_size=3, padding=1),
         )
+        if patch > 1:
+            self.layers.append(nn.PixelShuffle(patch))
         if output == "tanh":
             self.layers.append(nn.Tanh())
 
@@ -85,8 +91,11 @@ class ConvDiscriminator(DiscriminatorBase):
     Args:
         sample_shape: (channels, height, width), any of them at least 1.
         width: Channels of the first map; each smaller one has twice as many, up to 512.
+        patch: Side of the squares of pixels that the first map has one point for, as in
+            `ConvGenerator`.
         num_classes: Number of classes to condition on, 0 for none. The label's embedding is
-            projected on the features (Miyato and Koyama, 2018, arXiv 1802.05637).
+            projected on the features (Miyato and Koyama, 2018, arXiv 1802.05637); the projection is
+            divided by the square root of their number, with which it would grow otherwise.
 
     Raises:
         ValueError, TypeError: An argument is out of its range; the message names it.
@@ -101,13 +110,15 @@ class ConvDiscriminator(DiscriminatorBase):
         sample_shape: tuple[int, ...] = (1, 28, 28),
         *,
         width: int = 64,
+        patch: int = 1,
         num_classes: int = 0,
     ) -> None:
         super().__init__(sample_shape, num_classes=num_classes)
-        self.config |= {"width": width}
-        sizes, widths = _pyramid(self.sample_shape, width)
+        self.config |= {"width": width, "patch": patch}
+        sizes, widths = _pyramid(self.sample_shape, width, patch)
         self.layers = nn.Sequential(
-            nn.Conv2d(self.sample_shape[0], widths[0], kernel_size=3, padding=1),
+            *([nn.PixelUnshuffle(patch)] if patch > 1 else []),
+            nn.Conv2d(self.sample_shape[0] * patch**2, widths[0], kernel_size=3, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
             *(DownBlock(widths[i], widths[i + 1]) for i in range(len(widths) - 1)),
             nn.Flatten(),
@@ -128,12 +139,20 @@ class ConvDiscriminator(DiscriminatorBase):
         return logits
 
 
-def _pyramid(sample_shape: tuple[int, ...], width: int) -> tuple[list[tuple[int, int]], list[int]]:
+def _pyramid(
+    sample_shape: tuple[int, ...], width: int, patch: int
+) -> tuple[list[tuple[int, int]], list[int]]:
     """The sizes and widths of the maps, the largest first."""
     check_integer("width", width, minimum=1)
+    check_integer("patch", patch, minimum=1)
     if len(sample_shape) != 3:
         raise ValueError(f"`sample_shape` must be (channels, height, width), got {sample_shape}")
-    sizes = [(sample_shape[1], sample_shape[2])]
+    if any(side % patch for side in sample_shape[1:]):
+        raise ValueError(
+            f"`patch` must divide the height and width of `sample_shape`, got {patch} for "
+            f"{sample_shape}"
+        )
+    sizes = [(sample_shape[1] // patch, sample_shape[2] // patch)]
     while max(sizes[-1]) > SMALLEST_SIDE:
         height, side = sizes[-1]
         sizes.append(((height + 1) // 2, (side + 1) // 2))

@@ -25,7 +25,7 @@ class Generator(GeneratorBase):
     Args:
         latent_dim: Size of the noise vector, at least 1.
         sample_shape: Shape of one sample, any number of dimensions: (2,), (1, 28, 28), ...
-        hidden: Widths of the blocks.
+        hidden: Widths of the blocks; () for none, which leaves the output's Linear.
         num_classes: Number of classes to condition on, 0 for none. One-hot labels are appended to
             the noise (Mirza and Osindero, 2014, arXiv 1411.1784).
         output: "tanh" for samples in [-1, 1], "linear" for samples without bounds.
@@ -56,7 +56,7 @@ class Generator(GeneratorBase):
         norm_momentum: float = 0.2,
     ) -> None:
         super().__init__(latent_dim, sample_shape, num_classes=num_classes)
-        hidden = check_integers("hidden", hidden)
+        hidden = check_integers("hidden", hidden, allow_empty=True)
         check_choice("output", output, ("tanh", "linear"))
         self.config |= {
             "hidden": hidden,
@@ -76,7 +76,7 @@ class Generator(GeneratorBase):
                 )
                 for i in range(len(hidden))
             ),
-            nn.Linear(hidden[-1], math.prod(self.sample_shape)),
+            nn.Linear(widths[-1], math.prod(self.sample_shape)),
         )
         if output == "tanh":
             self.layers.append(nn.Tanh())
@@ -96,7 +96,7 @@ class Discriminator(DiscriminatorBase):
 
     Args:
         sample_shape: Shape of one sample, any number of dimensions.
-        hidden: Widths of the blocks.
+        hidden: Widths of the blocks; () for none, which leaves the output's Linear.
         num_classes: Number of classes to condition on, 0 for none. One-hot labels are appended to
             the flattened sample (Mirza and Osindero, 2014, arXiv 1411.1784).
         dropout: The probability with which a feature is set to zero in training, in [0, 1).
@@ -123,7 +123,7 @@ class Discriminator(DiscriminatorBase):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(sample_shape, num_classes=num_classes)
-        hidden = check_integers("hidden", hidden)
+        hidden = check_integers("hidden", hidden, allow_empty=True)
         self.config |= {"hidden": hidden, "dropout": dropout}
         widths = (math.prod(self.sample_shape) + num_classes, *hidden)
         self.layers = nn.Sequential(
@@ -131,7 +131,7 @@ class Discriminator(DiscriminatorBase):
                 LinearBlock(widths[i], widths[i + 1], normalize=False, dropout=dropout)
                 for i in range(len(hidden))
             ),
-            nn.Linear(hidden[-1], 1),
+            nn.Linear(widths[-1], 1),
         )
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
