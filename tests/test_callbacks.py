@@ -27,7 +27,9 @@ from vanillagan.callbacks import (
     ConsoleLog,
     CSVLog,
     GradientClip,
+    HealthMonitor,
     LRSchedule,
+    MetricLog,
     NaNGuard,
     ProgressBar,
     SampleGrid,
@@ -78,6 +80,8 @@ WATCHING: dict[str, Callable[[Path], Callback]] = {
     "CSVLog": lambda folder: CSVLog(folder / "log.csv", every=1),
     "Checkpoint": lambda folder: Checkpoint(folder / "checkpoints", every_steps=1),
     "ConsoleLog": lambda folder: ConsoleLog(0.0),
+    "HealthMonitor": lambda folder: HealthMonitor(every=2),
+    "MetricLog": lambda folder: MetricLog({"mean": torch.mean}, samples=10, every_steps=1),
     "NaNGuard": lambda folder: NaNGuard(every=1),
     "ProgressBar": lambda folder: ProgressBar(),
     "SampleGrid": lambda folder: SampleGrid(folder / "images", every=1),
@@ -193,9 +197,9 @@ def test_a_run_with_a_callback_goes_on_exactly_after_a_resume(tmp_path, make):
     ("make", "main_only"),
     [
         *((EVERY[name], True) for name in ("CSVLog", "ConsoleLog", "ProgressBar", "SampleGrid")),
-        (EVERY["TensorBoardLog"], True),
+        *((EVERY[name], True) for name in ("HealthMonitor", "TensorBoardLog")),
         *((EVERY[name], False) for name in ("Checkpoint", "GradientClip", "LRSchedule")),
-        *((EVERY[name], False) for name in ("NaNGuard", "StopOnSignal")),
+        *((EVERY[name], False) for name in ("MetricLog", "NaNGuard", "StopOnSignal")),
     ],
 )
 def test_what_shows_the_run_is_for_the_main_process_alone(tmp_path, make, main_only):

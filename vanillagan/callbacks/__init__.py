@@ -2,7 +2,9 @@
 
 from vanillagan.callbacks.checkpoints import Checkpoint
 from vanillagan.callbacks.guards import GradientClip, NaNGuard, StopOnSignal
+from vanillagan.callbacks.health import HealthMonitor
 from vanillagan.callbacks.logs import CSVLog, TensorBoardLog
+from vanillagan.callbacks.metrics import MetricLog
 from vanillagan.callbacks.progress import ConsoleLog, ProgressBar
 from vanillagan.callbacks.samples import SampleGrid
 from vanillagan.callbacks.schedules import LRSchedule
@@ -12,7 +14,9 @@ __all__ = [
     "Checkpoint",
     "ConsoleLog",
     "GradientClip",
+    "HealthMonitor",
     "LRSchedule",
+    "MetricLog",
     "NaNGuard",
     "ProgressBar",
     "SampleGrid",

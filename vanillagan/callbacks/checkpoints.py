@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vanillagan.errors import check_integer
+from vanillagan.errors import check_integer, check_interval
 from vanillagan.hooks import Callback, StepResult
 from vanillagan.trainer import GANTrainer
 
@@ -32,7 +32,7 @@ class Checkpoint(Callback):
         ValueError: Neither or both of `every_steps` and `every_epochs` are given.
     """
 
-    runs_last = True
+    order = 2
 
     def __init__(
         self,
@@ -42,14 +42,7 @@ class Checkpoint(Callback):
         every_epochs: int | None = None,
         keep: int = 3,
     ) -> None:
-        if (every_steps is None) == (every_epochs is None):
-            raise ValueError(
-                "`every_steps` or `every_epochs` must be given, and only one of them, got "
-                f"{every_steps} and {every_epochs}"
-            )
-        for name, every in (("every_steps", every_steps), ("every_epochs", every_epochs)):
-            if every is not None:
-                check_integer(name, every, minimum=1)
+        check_interval(every_steps, every_epochs)
         self.folder = Path(folder)
         self.every_steps = every_steps
         self.every_epochs = every_epochs

@@ -21,7 +21,8 @@ __all__ = ["GradientClip", "NaNGuard", "StopOnSignal"]
 class NaNGuard(Callback):
     """Ends a run whose losses have become NaN or infinite with a `DivergenceError`.
 
-    The error names the last good checkpoint, if there is a `Checkpoint` callback.
+    The error names the last good checkpoint, if there is a `Checkpoint` callback. Of several
+    processes, all end where the loss of one is bad.
 
     Args:
         every: Steps between two looks, at least 1. The device is waited for at those steps alone.
@@ -36,15 +37,16 @@ class NaNGuard(Callback):
             self._look(trainer, result)
 
     def _look(self, trainer: GANTrainer, result: StepResult) -> None:
-        for player in ("generator", "discriminator"):
-            loss = float(getattr(result, f"{player}_loss"))
-            if not math.isfinite(loss):
-                kept = [c.latest for c in trainer.callbacks if isinstance(c, Checkpoint)]
-                raise DivergenceError(
-                    f"the {player}'s loss is {loss} at step {trainer.progress.step}; the last "
-                    f"good checkpoint: {kept[0] if kept and kept[0] else 'none'}. "
-                    "A lower learning rate, R1 or GradientClip may help"
-                )
+        losses = {player: float(getattr(result, f"{player}_loss")) for player in trainer.players}
+        bad = [f"the {p}'s loss is {loss}" for p, loss in losses.items() if not math.isfinite(loss)]
+        if trainer.processes.any(bool(bad)):
+            kept = [c.latest for c in trainer.callbacks if isinstance(c, Checkpoint)]
+            raise DivergenceError(
+                f"{bad[0] if bad else 'a loss of another process is not finite'} at step "
+                f"{trainer.progress.step}; the last good checkpoint: "
+                f"{kept[0] if kept and kept[0] else 'none'}. "
+                "A lower learning rate, R1 or GradientClip may help"
+            )
 
 
 class GradientClip(Callback):

@@ -65,7 +65,7 @@ class CSVLog(Callback):
 
 
 class TensorBoardLog(Callback):
-    """Writes losses and mean scores for TensorBoard. Needs the extra `tensorboard`.
+    """Writes losses, mean scores and metrics for TensorBoard. Needs the extra `tensorboard`.
 
     Args:
         folder: The folder of the run's events.
@@ -76,12 +76,14 @@ class TensorBoardLog(Callback):
     """
 
     main_process_only = True
+    order = 3
 
     def __init__(self, folder: str | os.PathLike[str], *, every: int = 100) -> None:
         self.folder = Path(folder)
         self.every = check_integer("every", every, minimum=1)
         require("tensorboard", extra="tensorboard", user="TensorBoardLog")
         self._writer: Any = None
+        self._written: dict[str, int] = {}
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
         """Opens the events, without points of steps that have not been done."""
@@ -89,12 +91,14 @@ class TensorBoardLog(Callback):
 
         step = trainer.progress.step
         self._writer = SummaryWriter(self.folder, purge_step=step + 1 if step else None)
+        self._written = {name: len(points) for name, points in trainer.history.metrics.items()}
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Writes a point, if it is time."""
         if self._writer is not None and trainer.progress.step % self.every == 0:
             for name, value in _scalars(result).items():
                 self._writer.add_scalar(name, value, trainer.progress.step)
+            self._write_metrics(trainer)
 
     def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
         """Closes the events."""
@@ -103,8 +107,16 @@ class TensorBoardLog(Callback):
     def on_fit_end(self, trainer: GANTrainer) -> None:
         """Closes the events."""
         if self._writer is not None:
+            self._write_metrics(trainer)
             self._writer.close()
             self._writer = None
+
+    def _write_metrics(self, trainer: GANTrainer) -> None:
+        """Writes the points of the history's metrics that are new."""
+        for name, points in trainer.history.metrics.items():
+            for step, value in points[self._written.get(name, 0) :]:
+                self._writer.add_scalar(name, value, step)
+            self._written[name] = len(points)
 
 
 def _scalars(result: StepResult) -> dict[str, float]:

@@ -82,15 +82,19 @@ class ConsoleLog(Callback):
 
     [Epoch 3/20] [Batch 12/938] [D loss: 0.52] [G loss: 1.10]
 
+    The newest metrics of the history follow, those of `HealthMonitor` left out.
+
     Args:
         seconds: A line is printed, and the losses read, not more often than this.
     """
 
     main_process_only = True
+    order = 3
 
     def __init__(self, seconds: float = 1.0) -> None:
         self.seconds = check_number("seconds", seconds, minimum=0)
         self._printed = 0.0
+        self._metrics = ""
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Prints the line, if it is time, or the run's last one."""
@@ -98,14 +102,26 @@ class ConsoleLog(Callback):
         if now - self._printed < self.seconds and not trainer.progress.at_last_step:
             return
         self._printed = now
+        self._metrics = _metrics(trainer)
         progress = trainer.progress
         of_batches = f"/{progress.steps_per_epoch}" if progress.steps_per_epoch else ""
         print(
             f"[Epoch {_epoch(trainer)}] [Batch {progress.batch}{of_batches}] "
             f"[D loss: {float(result.discriminator_loss):.2f}] "
-            f"[G loss: {float(result.generator_loss):.2f}]",
+            f"[G loss: {float(result.generator_loss):.2f}]{self._metrics}",
             flush=True,
         )
+
+    def on_fit_end(self, trainer: GANTrainer) -> None:
+        """Prints metrics that came after the last line."""
+        if _metrics(trainer) != self._metrics:
+            print(f"[Step {trainer.progress.step}]{_metrics(trainer)}", flush=True)
+
+
+def _metrics(trainer: GANTrainer) -> str:
+    """The newest metrics, without those of a group such as "health/"."""
+    newest = {name: points[-1] for name, points in trainer.history.metrics.items()}
+    return "".join(f" [{name}: {v:.4g}]" for name, (_, v) in newest.items() if "/" not in name)
 
 
 def _epoch(trainer: GANTrainer) -> str:
