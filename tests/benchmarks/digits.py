@@ -1,0 +1,70 @@
+"""A judge of generated digits: a classifier of the real ones, and distances of its features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vanillagan.data import ByteImages
+from vanillagan.metrics import extract_features, frechet_distance, precision_recall
+
+FOUND = 0.03
+"""The share of the samples that a digit must get to count as found."""
+
+
+class Judge:
+    """Compares samples with the test set, on the 128 features of a small classifier.
+
+    The distances are those of this classifier alone: compare them with its `real`, the training
+    images in the samples' place, never with distances of another network.
+    """
+
+    def __init__(self, data: ByteImages, test: ByteImages, *, seed: int = 0) -> None:
+        self.classifier = train_classifier(data, seed=seed)
+        images, labels = test[:]
+        self.accuracy = (self.classes(images) == labels).double().mean().item()
+        self._features = self.features(images)
+        self.real = self(data[torch.randperm(len(data))[: len(images)]][0])
+
+    def __call__(self, samples: Tensor) -> dict[str, float]:
+        """Frechet distance, and precision and recall of 3,000 samples; the digits found."""
+        features = self.features(samples)
+        precision, recall = precision_recall(self._features[:3000], features[:3000])
+        shares = self.classes(samples).bincount(minlength=10) / len(samples)
+        return {
+            "frechet": frechet_distance(self._features, features),
+            "precision": precision,
+            "recall": recall,
+            "found": int((shares >= FOUND).sum()),
+            "least_share": float(shares.min()),
+        }
+
+    def features(self, images: Tensor) -> Tensor:
+        """The features before the last layer: (N, 1, 28, 28) -> (N, 128)."""
+        return extract_features(self.classifier[:-2], images)
+
+    def classes(self, images: Tensor) -> Tensor:
+        """The digits: (N, 1, 28, 28) -> (N,)."""
+        return extract_features(self.classifier, images).argmax(1)
+
+
+def train_classifier(data: ByteImages, *, epochs: int = 5, seed: int = 0) -> nn.Sequential:
+    """A small convolutional classifier of digits, in eval mode."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64 * 49, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 10),
+    )  # fmt: skip
+    steps = epochs * (len(data) // 256)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    for _ in range(epochs):
+        for indices in torch.randperm(len(data)).split(256)[: steps // epochs]:
+            images, labels = data[indices]
+            optimizer.zero_grad()
+            F.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
