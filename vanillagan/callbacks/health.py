@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from vanillagan.callbacks.diagnoses import diagnose
+from vanillagan.callbacks.diagnoses import Setup, diagnose
 from vanillagan.callbacks.vitals import (
     discriminator_pull,
     diversity,
@@ -34,6 +35,10 @@ FEWEST = 4
 """Of fewer reals nothing is said about the samples' diversity and movement."""
 
 
+LARGE_EPS = 1e-3
+"""A BatchNorm that adds more to the variance shrinks what it should normalise."""
+
+
 class HealthMonitor(Callback):
     """Warns of a run that goes wrong: what is seen, what was expected, and what to try.
 
@@ -54,7 +59,8 @@ class HealthMonitor(Callback):
     - pull: How hard D's loss pulls at its scores, against where it can't tell; always 1 for
       `WassersteinLoss`.
     - gradient: The norm of G's gradient against that of the first step.
-    - speed: How much D's weights change in a step, relative to their size, over the same for G.
+    - speed: How much D's weights change in one of its steps, relative to their size, over the same
+      for G.
     - spread: The standard deviation of samples over that of the data.
     - nearest: The distance of a sample to its nearest one, over the same among reals.
     - missed: The share of the data that has no sample near.
@@ -122,7 +128,7 @@ class HealthMonitor(Callback):
             self._seen[name] = [*self._seen.get(name, []), value][-self.patience :]
         if len(self._means) <= self.patience:
             return
-        for kind, message in diagnose(self._lasting()):
+        for kind, message in diagnose(self._lasting(), _setup_of(trainer)):
             if kind not in self.warned:
                 self.warned.append(kind)
                 warnings.warn(f"at step {step:,} {message}", TrainingHealthWarning, stacklevel=2)
@@ -186,7 +192,9 @@ class _Look:
             "separation": separation(real_scores, fake_scores),
             "pull": discriminator_pull(trainer.loss, real_scores, fake_scores),
             "gradient": self.gradient / first_gradient.to(self.gradient),
-            "speed": self._speed(trainer, "discriminator") / self._speed(trainer, "generator"),
+            "speed": self._way(trainer, "discriminator")
+            / self._way(trainer, "generator")
+            / trainer.discriminator_steps,
         }
         if len(real) >= FEWEST:
             numbers |= diversity(real, fake[: len(real)])._asdict()
@@ -196,12 +204,25 @@ class _Look:
         mean, unit = read[len(scalars) :], read[len(numbers)]
         return dict(zip(numbers, read, strict=False)), mean, unit
 
-    def _speed(self, trainer: GANTrainer, name: str) -> Tensor:
-        """How much a player's weights have changed in the step, relative to their size."""
+    def _way(self, trainer: GANTrainer, name: str) -> Tensor:
+        """How far a player's weights have gone in the round, relative to their size."""
         if name not in self.before:  # a trainer of one's own may leave a player's step out
             return torch.tensor(math.nan, device=trainer.device)
         weights = [weight.detach() for weight in trainer.players[name].parameters]
         return total_norm(torch._foreach_sub(weights, self.before[name])) / total_norm(weights)
+
+
+def _setup_of(trainer: GANTrainer) -> Setup:
+    """What the game already is."""
+    norms = [module for module in trainer.generator.modules() if isinstance(module, _BatchNorm)]
+    return Setup(
+        penalized=bool(trainer.penalties),
+        relativistic=trainer.loss.needs_real,
+        minimax=getattr(trainer.loss, "generator_objective", None) == "minimax",
+        averaged=trainer.ema is not None,
+        large_eps=any(norm.eps > LARGE_EPS for norm in norms),
+        discriminator_steps=trainer.discriminator_steps,
+    )
 
 
 def _draw(trainer: GANTrainer) -> Tensor:
