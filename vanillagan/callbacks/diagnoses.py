@@ -21,7 +21,7 @@ SATURATED_SEPARATION = 0.99
 """Healthy: 0.58 to 1, so that it tells something only together with the pull; saturated: 1."""
 
 SATURATED_PULL = 0.1
-"""Healthy: 0.50 and more; a discriminator at 1,000 times G's learning rate: below 0.005."""
+"""Healthy: 0.50 and more; a discriminator at 1,000 times G's learning rate: below 0.02."""
 
 VANISHED_GRADIENT = 0.01
 """Healthy: 0.10 (near the ring's equilibrium) to 90; minimax with a strong D: below 0.002."""
@@ -52,7 +52,7 @@ SLOWEST_DISCRIMINATOR = 0.25
 """Healthy: 0.35 and more; a generator at 50 times the learning rate: 0.07 to 0.24."""
 
 FASTEST_DISCRIMINATOR = 10.0
-"""Healthy: up to 2.2, at 10 times the generator's learning rate 3 to 11; at 100 times: 10 to 35."""
+"""Healthy: up to 3.5; at 100 times the generator's learning rate: 20 and more."""
 
 
 class Diagnosis(NamedTuple):
