@@ -10,7 +10,7 @@ A sample is of high quality if it lies within 3 standard deviations of a mode (9
 do). A mode is found if at least one of 2,500 samples is of high quality and nearest to it, as both
 papers count; the strict count asks for a tenth of its fair share. KL is that of the modes' shares
 from the uniform ones, and spread the standard deviation of high-quality samples within their mode,
-over that of the data, both from 10,000 samples.
+over that of the data, both from 10,000 samples; where none is of high quality, both are infinite.
 
   --recipe clean    (default) noise on all that D sees, which fades away; half of G's noise is coin
                     flips, so that modes may lie apart without a bridge; the relativistic game; D
@@ -50,7 +50,7 @@ from vanillagan import (
     StepResult,
 )
 from vanillagan.callbacks import ConsoleLog, LRSchedule, ProgressBar
-from vanillagan.errors import VanillaGANError, check_integer, require
+from vanillagan.errors import VanillaGANError, check_seed, require
 from vanillagan.metrics import mode_coverage
 from vanillagan.optimizers import adam
 from vanillagan.sampling import rejection_sample
@@ -89,12 +89,13 @@ class Mixture(NamedTuple):
         sums = torch.zeros(count, 2).index_add_(0, modes_inside, inside)
         means = sums / modes_inside.bincount(minlength=count)[:, None]
         deviations = inside - means[modes_inside]
+        rms = deviations.square().mean().sqrt().item() if len(inside) else math.inf
         return {
             "found": mode_coverage(modes[:COUNTED], count).found,
             "strict": mode_coverage(modes[:COUNTED], count, minimum=tenth).found,
             "high_quality": good.double().mean().item(),
             "kl": mode_coverage(modes, count).kl,
-            "spread": deviations.square().mean().sqrt().item() / self.std,
+            "spread": rms / self.std,
         }
 
 
@@ -224,7 +225,7 @@ def accepted(game: Game, mixture: Mixture, steps: int, seed: int) -> Tensor:
 def main() -> int:
     options = parse_options()
     for seed in options.seeds:
-        check_integer("seed", seed, minimum=0)
+        check_seed(seed)
     plt = require("matplotlib.pyplot", extra="examples", user="examples/mixtures.py")
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []

@@ -45,7 +45,7 @@ from vanillagan import (
 from vanillagan.callbacks import ConsoleLog, LRSchedule, ProgressBar
 from vanillagan.data import Batch, ByteImages, normal_latent
 from vanillagan.datasets import mnist, mnist_or_5000
-from vanillagan.errors import VanillaGANError, require
+from vanillagan.errors import VanillaGANError, check_seed, require
 from vanillagan.metrics import nearest_neighbours, parzen_log_likelihood
 from vanillagan.optimizers import adam
 from vanillagan.sampling import interpolate
@@ -98,8 +98,10 @@ class Paper:
 
 def main() -> int:
     options = parse_options()
+    check_seed(options.seed)
     paper = Paper(options)
     options.out.mkdir(parents=True, exist_ok=True)
+    read_results(options.out / "results.json")  # a damaged file fails before training
     started = time.monotonic()
     for name in (name for name in PARTS if name in options.only):
         print(f"-- {name}")
@@ -118,8 +120,15 @@ def main() -> int:
 
 def keep(path: Path, name: str, found: dict[str, Any]) -> None:
     """Writes what a part has found into results.json, beside the other parts."""
-    results = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(results | {name: found}, indent=2) + "\n")
+    path.write_text(json.dumps(read_results(path) | {name: found}, indent=2) + "\n")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What earlier runs have left in results.json."""
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: move it away, or choose another --out") from error
 
 
 def about_run(options: argparse.Namespace, since: float) -> dict[str, Any]:
@@ -140,15 +149,33 @@ def settings_of(
     trainer: GANTrainer, *, steps: int, batch_size: int, since: float
 ) -> dict[str, Any]:
     """What was trained, for how many steps and seconds, as results.json has it."""
+    sampler, shape = trainer.latent, trainer.latent(1, torch.Generator()).shape[1:]
     return {
         "generator": str(trainer.generator),
         "discriminator": str(trainer.discriminator),
+        "generator_optimizer": optimizer_of(trainer, "generator"),
+        "discriminator_optimizer": optimizer_of(trainer, "discriminator"),
+        "latent": f"{sampler.__qualname__.partition('.')[0]}({', '.join(map(str, shape))})",
+        "loss": str(trainer.loss),
         "penalties": [str(penalty) for penalty in trainer.penalties],
         "EMA": trainer.ema and trainer.ema.decay,
+        "update_order": trainer.update_order,
         "discriminator_steps": trainer.discriminator_steps,
         "steps": steps,
         "batch_size": batch_size,
         "seconds": round(time.monotonic() - since),
+    }
+
+
+def optimizer_of(trainer: GANTrainer, player: str) -> dict[str, Any]:
+    """A player's optimizer; its rate at the start and, where a schedule changes it, at the end."""
+    optimizer = trainer.players[player].optimizer
+    (group,) = optimizer.param_groups
+    return {
+        "kind": type(optimizer).__name__,
+        "lr": group.get("initial_lr", group["lr"]),
+        "lr at the end": group["lr"],
+        "betas": group["betas"],
     }
 
 
@@ -215,6 +242,9 @@ PAIRS: dict[str, tuple[Distribution, Distribution]] = {
 """p_data and p_g; all but 1e-6 of their mass is on the grid."""
 
 BATCH = 4096
+FIXED = dict.fromkeys(
+    ("generator", "generator_optimizer", "latent"), "none: G is fresh samples of p_g"
+)
 
 
 def prove(paper: Paper) -> dict[str, Any]:
@@ -244,7 +274,7 @@ def prove(paper: Paper) -> dict[str, Any]:
             "V(D*, G)": best_value,
             "C(G)": criterion,
             "C(G) where p_g = p_data": float(virtual_criterion(p_data, p_data, dx=grid.dx)),
-            "training": training | {"generator": "fixed: fresh samples of p_g"},
+            "training": training | FIXED,
         }
         paper.compare(f"{name}: sup |D - D*|", "0", f"{gap:.4f}")
         paper.compare(
@@ -329,15 +359,12 @@ def figure_1(paper: Paper) -> dict[str, Any]:
     paper.draw("figure1", figure)
     draw_criterion(paper, watch.criteria, -2 * torch.tensor(trainer.history.discriminator_loss))
 
-    floor = watch.criterion(watch.histogram(DATA.sample((watch.n,))))
     least = f"{GLOBAL_MINIMUM:.4f}"
     paper.compare("figure 1: C(G) in the end", least, f"{watch.criteria[steps]:.4f}")
-    paper.compare("  C of as many samples of p_data", least, f"{floor:.4f}")
     paper.compare("  sup |D - D*| in the end", "0", f"{watch.gaps[steps]:.3f}")
     return {
         "sup |D - D*|": watch.gaps,
         "C(G)": watch.criteria,
-        "C of as many samples of p_data": floor,
         "training": training,
     }
 
@@ -480,7 +507,7 @@ def table_1(paper: Paper) -> dict[str, Any]:
     ):
         estimate = parzen_log_likelihood(images, test, validation=validation)
         results[kind] = {"images": len(images), **estimate._asdict()}
-        found = f"{estimate.mean:.1f} +- {estimate.standard_error:.1f}"
+        found = f"{estimate.mean:.1f} +- {estimate.standard_error:.1f}, sigma {estimate.sigma:.2f}"
         paper.compare(f"table 1: nats by {len(images):,} {kind}", expected, found)
     paper.compare(f"  after {about['steps']:,} batches of 64", "-", f"{about['seconds']} s")
     return results
@@ -562,8 +589,8 @@ def parse_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--out", type=Path, default=Path("paper"), metavar="FOLDER",
-        help="where to write (default: paper)")  # fmt: skip
+    add("--out", type=Path, metavar="FOLDER",
+        help="where to write (default: paper, or paper-quick if quick)")  # fmt: skip
     add("--data", type=Path, default=Path("data"), metavar="FOLDER",
         help="MNIST in torchvision's layout, or where to download it (default: data)")  # fmt: skip
     add("--only", nargs="+", choices=PARTS, default=[*PARTS], metavar="PART",
@@ -571,7 +598,9 @@ def parse_options() -> argparse.Namespace:
     add("--quick", action="store_true", help="a few steps of each part, to see that it runs")
     add("--device", help="where to train, such as cpu or cuda:0; an accelerator if there is one")
     add("--seed", type=int, default=0, metavar="N", help="fixes all that is drawn (default: 0)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.out = options.out or Path("paper-quick" if options.quick else "paper")
+    return options
 
 
 if __name__ == "__main__":

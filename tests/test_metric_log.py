@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Callable
@@ -215,6 +216,51 @@ def test_bytes_are_fed_as_floats_and_both_sides_are_transformed(points, make_tra
     fakes = trainer.sample(5, seed=0) + 9
     assert torch.equal(torch.cat(metric.seen[False]), fakes)
     assert trainer.history.metrics["f"] == [(4, float(fakes.max()))]
+
+
+@pytest.mark.parametrize(("functions", "times"), [({}, 2), ({"f": torch.max, "g": torch.min}, 3)])
+def test_fakes_are_transformed_once_for_all_functions_and_not_without_any(
+    points, make_trainer, functions, times
+):
+    """And for the metric that is updated once more, and its reals."""
+    seen: list[Tensor] = []
+    metrics = MetricLog(
+        {"u": Updated()} | functions,
+        samples=20,
+        every_steps=4,
+        real=points,
+        transform=lambda x: seen.append(x) or x,
+    )
+    fit(make_trainer(callbacks=[metrics]), points, steps=4)
+    assert len(seen) == times
+
+
+class Synchronised(Updated):
+    """Computes as torchmetrics does, over all processes unless told otherwise."""
+
+    _to_sync = True
+
+    def __init__(self, *, fails: bool) -> None:
+        super().__init__()
+        self.fails = fails
+        self.computed: list[bool] = []
+
+    def compute(self) -> Tensor:
+        self.computed.append(self._to_sync)
+        if self.fails:
+            raise ArithmeticError("no value")
+        return super().compute()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_metric_computes_in_its_process_alone_only_while_it_is_evaluated(
+    points, make_trainer, fails
+):
+    metric = Synchronised(fails=fails)
+    trainer = make_trainer(callbacks=[log(metric, every_steps=4, real=points)])
+    with pytest.raises(ArithmeticError) if fails else contextlib.nullcontext():
+        fit(trainer, points, steps=4)
+    assert (metric.computed, metric._to_sync) == ([False], True)
 
 
 @pytest.mark.parametrize(("reset_real_features", "updates"), [(True, 3), (False, 1)])
@@ -446,12 +492,20 @@ def test_tensorboard_gets_each_point_once(tmp_path, points, make_trainer):
         ({"best": 1}, ValueError, r"`best` must be a value of \['m'\], got 1"),
         ({"checkpoint": "best.pt"}, ValueError, "`best` must be given for `checkpoint`, got None"),
         ({"transform": 2}, TypeError, "`transform` must be a function of samples, got 2"),
-        ({"real": 3}, TypeError, "`data` must be a tensor"),
+        ({"metric": Updated(), "real": 3}, TypeError, "`data` must be a tensor"),
+        ({"real": torch.ones(2, 2)}, ValueError, "`real` must be None .* functions .*got Tensor"),
     ],
 )
 def test_a_bad_argument_is_refused(options, error, message):
     with pytest.raises(error, match=message):
         log(**options)
+
+
+class OfFakes(Updated):
+    """A metric such as the Inception score."""
+
+    def update(self, images: Tensor) -> None:
+        self.seen[False].append(images)
 
 
 @pytest.mark.parametrize(
@@ -461,7 +515,8 @@ def test_a_bad_argument_is_refused(options, error, message):
         (torch.mean, TypeError, "`metrics` must be a mapping of names to metrics"),
         ({1: torch.mean}, TypeError, "`metrics` must have strings as names, got 1"),
         ({"m": 3}, TypeError, r"`metrics\['m'\]` must be a function of samples, or have `update`"),
-        ({"m": Updated()}, ValueError, r"`real` must be given for metrics\['m'\]"),
+        ({"m": Updated()}, ValueError, r"`real` must be given for \['m'\] of `metrics`"),
+        ({"m": OfFakes()}, TypeError, r"`metrics\['m'\]` must have `update\(images, real=...\)`"),
     ],
 )
 def test_a_bad_metric_is_refused(metrics, error, message):

@@ -121,6 +121,12 @@ def test_widths_may_come_in_any_row_of_numbers_and_are_compared_in_the_density(k
     assert estimate.mean == pytest.approx(-0.5 * math.log(2 * math.pi) - 0.5)
 
 
+def test_the_width_may_be_a_tensor():
+    samples, data = sets(0)
+    estimate = parzen_log_likelihood(samples, data, sigma=torch.tensor(0.25))
+    assert estimate == parzen_log_likelihood(samples, data, sigma=0.25)
+
+
 def test_the_error_of_one_datum_is_infinite():
     estimate = parzen_log_likelihood(draw(5, 2, 0), draw(1, 2, 1), sigma=1.0)
     assert math.isfinite(estimate.mean)
@@ -314,6 +320,15 @@ def test_copies_of_one_sample_are_on_the_manifold_that_they_are_copied_from():
     assert recall == pytest.approx(1 / 30)
     collapsed = precision_recall(fake, fake.clone())
     assert collapsed == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("copies", "covered"), [(5, 85), (6, 80)])
+def test_the_balls_of_more_than_k_samples_that_coincide_are_empty(copies, covered):
+    points = torch.cat([draw(80, 4, 0), draw(1, 4, 1).repeat(copies, 1)])
+    coverage = density_coverage(points, points.flip(0), k=5).coverage
+    assert coverage == pytest.approx(covered / len(points))
+    same = points[-1:].repeat(12, 1)
+    assert density_coverage(same, same.clone(), k=5) == (0.0, 0.0)
 
 
 def test_sets_far_apart_share_nothing():

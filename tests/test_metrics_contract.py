@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vanillagan import metrics
 from vanillagan.metrics import (
     density_coverage,
+    distances,
     extract_features,
     frechet_distance,
     kernel_distance,
@@ -60,6 +61,15 @@ def test_a_value_that_is_not_finite_is_refused(name, place, value):
     bad = torch.rand(12, 4)
     bad[3, 2] = value
     refused(name, bad, place, ValueError, "`{name}` must be finite, got NaN or infinity in 1 value")
+
+
+@every_metric
+@either
+def test_a_value_whose_square_overflows_is_refused(name, place):
+    bad = torch.rand(12, 4, dtype=torch.float64)
+    bad[3, 2] = -1e160
+    message = r"`{name}` must be of values up to 1e\+140, .*, got 1e\+160"
+    refused(name, bad, place, ValueError, message)
 
 
 @every_metric
@@ -142,6 +152,15 @@ def test_the_degree_of_the_kernel_must_be_a_positive_integer(degree, error):
         kernel_distance(torch.rand(3, 2), torch.rand(3, 2), degree=degree)
 
 
+@pytest.mark.parametrize(("degree", "value"), [(3, 1e120), (9, 1e30)])
+def test_a_kernel_that_overflows_is_an_error(degree, value):
+    large = torch.full((3, 2), value, dtype=torch.float64)
+    message = f"`real` and `fake` must be .* kernel of degree {degree} .* got values up to 1e"
+    for real, fake in ((large, torch.rand(3, 2)), (torch.rand(3, 2), large)):
+        with pytest.raises(ValueError, match=message):
+            kernel_distance(real, fake, degree=degree)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -154,6 +173,8 @@ def test_the_degree_of_the_kernel_must_be_a_positive_integer(degree, error):
         ({"sigma": 1e-200}, ValueError, "`sigma` must be .*, got 1e-200"),
         ({"sigma": float("nan")}, ValueError, "`sigma` must be .*, got nan"),
         ({"sigma": "1"}, TypeError, "`sigma` must be .*, got '1'"),
+        ({"sigma": torch.tensor(-1.0)}, ValueError, "`sigma` must be .*, got -1.0"),
+        ({"sigma": torch.ones(2)}, TypeError, r"`sigma` must be .*, got \[1.0, 1.0\]"),
         ({"validation": torch.rand(3, 2), "sigmas": []}, ValueError, "`sigmas` must have at least"),
         ({"validation": torch.rand(3, 2), "sigmas": 0.5}, TypeError, "`sigmas` must be a list"),
         ({"validation": torch.rand(3, 2), "sigmas": [1, 0]}, ValueError, r"`sigmas\[1\]` must be"),
@@ -175,7 +196,9 @@ def test_parzen_needs_one_width_or_a_way_to_choose_it(options, error, message):
         ([0.0, 1.0], 3, TypeError, "`modes` must be a tensor of integers, got torch.float32"),
         ([True], 3, TypeError, "`modes` must be a tensor of integers, got torch.bool"),
         ([0], 0, ValueError, "`true_proportions` must be a positive integer, got 0"),
-        ([0], 0.5, TypeError, "`true_proportions` must be a positive integer, got 0.5"),
+        ([0], True, TypeError, "`true_proportions` must be a positive integer, got True"),
+        ([0], 0.5, TypeError, "`true_proportions` .* a tensor of floating point, got 0.5"),
+        ([0], [0.5, 0.5], TypeError, r"`true_proportions` .* floating point, got \[0.5, 0.5\]"),
         ([0], torch.tensor([1, 1]), TypeError, "`true_proportions` .* floating point, got"),
         ([0], torch.ones(2), ValueError, "`true_proportions` .* total of 1, .* a total of 2"),
         ([0], torch.tensor([1.5, -0.5]), ValueError, "`true_proportions` .*a minimum of -0.5"),
@@ -249,27 +272,36 @@ from vanillagan import metrics
 def peak():
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-def run(n):
-    a, b = torch.rand(n, 4), torch.rand(n, 4)
+def run(n, features):
+    a, b = torch.rand(n, features), torch.rand(n, features)
     metrics.parzen_log_likelihood(a, b, validation=b[:500], sigmas=[0.1, 0.2])
+    metrics.frechet_distance(a, b)
     metrics.kernel_distance(a, b)
     metrics.precision_recall(a, b)
     metrics.density_coverage(a, b)
     metrics.nearest_neighbours(a, b, k=3)
-run(500)
+n, features, metrics.distances.BLOCK = map(int, sys.argv[1:])
+run(500, features)
 before = peak()
-run(7000)
+run(n, features)
 print(peak() - before)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak of memory is read by `resource`")
-def test_no_metric_holds_all_pairs_at_once():
-    """7,000 x 7,000 pairs are 187 MB in float32 and 374 MB in float64."""
-    result = subprocess.run(
-        [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True
-    )
-    assert float(result.stdout) < 170
+@pytest.mark.parametrize(
+    ("n", "features", "block", "most"),
+    [
+        # all pairs: 187 MB in float32, 374 MB in float64
+        (7_000, 4, distances.BLOCK, 170),
+        # all pairs: 69 MB in float64; a set: 9 MB in float32, 18 MB in float64
+        (3_000, 784, 2**19, 90),
+    ],
+)
+def test_no_metric_holds_all_pairs_at_once_or_many_copies(n, features, block, most):
+    command = [sys.executable, "-c", PEAK, *map(str, (n, features, block))]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(result.stdout) < most
 
 
 def test_metrics_import_nothing_of_the_trainer():
@@ -280,5 +312,5 @@ def test_metrics_import_nothing_of_the_trainer():
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vanillagan")
     }
     others = {name for name in imported if not name.startswith("vanillagan.metrics")}
-    allowed = {f"vanillagan.{name}" for name in ("errors", "theory", "runtime", "sampling")}
+    allowed = {f"vanillagan.{name}" for name in ("errors", "theory", "runtime")}
     assert others <= allowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import runpy
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,18 @@ def test_a_collapsed_generator_is_seen_as_such(example):
     assert figures["high_quality"] == 0.5
     assert figures["kl"] == pytest.approx(3.2, abs=0.05)
     assert figures["spread"] == pytest.approx(0, abs=1e-6)
+
+
+def test_where_no_sample_is_of_high_quality_the_spread_is_infinitely_bad(example):
+    mixture = example["MIXTURES"]["ring"]()
+    nothing = mixture.measure(torch.zeros(10_000, 2))
+    assert (nothing["found"], nothing["kl"], nothing["spread"]) == (0, math.inf, math.inf)
+    data = mixture.measure(mixture.draw(10_000, seed=1))
+    kind = {"mixture": "ring", "run": "clean"}
+    for order in ([nothing, data, nothing], [data, nothing, nothing], [nothing, nothing, data]):
+        rows = [kind | {"seed": seed} | row for seed, row in enumerate(order)]
+        median, worst = example["summarize"](rows)
+        assert median["spread"] == worst["spread"] == math.inf
 
 
 def test_a_sample_counts_within_3_standard_deviations(example):

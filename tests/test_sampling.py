@@ -432,6 +432,22 @@ def test_an_end_of_draws_is_an_error_that_says_what_was_accepted():
         rejection_sample(Normal(), Hopeless(), 1000, percentile=None, max_draws=3000, seed=0)
 
 
+class HopelessBeyondTheFirst(nn.Module):
+    """Likes all of class 0, and one sample in fifty of the others."""
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        likes = (labels == 0) | (x[:, 0] - 3 * labels > 2.05)
+        return torch.where(likes, 0.0, -60.0)
+
+
+def test_classes_share_the_draws_and_the_error_names_the_one_that_they_ended_at():
+    """Class 0 takes a chunk of 1,000 and leaves 2,000."""
+    options = {"labels": [0] * 10 + [1] * 500, "percentile": None, "max_draws": 3000, "seed": 0}
+    message = r"[2-6]\d of 500 samples of class 1 .* `max_draws`=3000 draws of all classes"
+    with pytest.raises(RuntimeError, match=message):
+        rejection_sample(OfClasses(), HopelessBeyondTheFirst(), 510, **options)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

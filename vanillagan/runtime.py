@@ -60,6 +60,18 @@ def _weights(network: nn.Module) -> Iterator[Tensor]:
     yield from network.buffers()
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Puts every module of the network in eval mode, and afterwards back in the mode it was in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 class GlobalRNG:
     """The global random states that training may draw from: PyTorch's, NumPy's, Python's."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TypeAlias
 
 import torch
@@ -17,7 +16,7 @@ from vanillagan.data import LatentSampler, draw_latent, is_finite, latent_sample
 from vanillagan.errors import check_integer, check_kind, check_number, check_seed
 from vanillagan.losses import SMALLEST_PROBABILITY
 from vanillagan.networks.blocks import gives_probabilities
-from vanillagan.runtime import device_of, dtype_of, isolated_rng
+from vanillagan.runtime import device_of, dtype_of, evaluating, isolated_rng
 
 __all__ = ["Labels", "draw_samples", "interpolate", "rejection_sample"]
 
@@ -206,7 +205,8 @@ def rejection_sample(
             accepts fewer and better ones. None is gamma = 0, exact rejection sampling.
         burn_in: So many candidates are drawn to find the maximum, at least 1; for each class where
             there are labels, which is a distribution of its own.
-        max_draws: So many candidates are drawn at most after the burn-in, at least 1.
+        max_draws: So many candidates are drawn at most after the burn-in, at least 1; all classes
+            share them.
         labels: Classes to sample: n of them, or one for all.
         latent_sampler: Where latents come from; by default N(0, 1) of `generator.latent_dim`.
         seed: Makes the samples repeatable; None draws new ones at each call.
@@ -258,9 +258,11 @@ def rejection_sample(
             missing -= len(kept[-1])
             if not missing:
                 return torch.cat(kept)
+        of_class, of_all = ("", "") if label is None else (f" of class {label}", " of all classes")
         raise RuntimeError(
-            f"{wanted - missing} of {wanted} samples were accepted in `max_draws`={max_draws} "
-            "draws: raise it, set a percentile or a lower one, or train D on against this generator"
+            f"{wanted - missing} of {wanted} samples{of_class} were accepted in `max_draws`="
+            f"{max_draws} draws{of_all}: raise it, set a percentile or a lower one, or train D on "
+            "against this generator"
         )
 
     if labels is None:
@@ -321,15 +323,3 @@ def _as_labels(labels: Tensor | Sequence[int] | int, n: int) -> Tensor:
         got = len(tensor) if tensor.dim() == 1 else f"the shape {tuple(tensor.shape)}"
         raise ValueError(f"`labels` must hold n={n} classes or one for all, got {got}")
     return tensor
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Puts every module of the network in eval mode, and afterwards back in the mode it was in."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -45,13 +47,15 @@ class MetricLog(Callback):
         samples: How many samples are drawn, at least 1.
         every_steps: Steps between two evaluations, at least 1.
         every_epochs: Epochs between two evaluations, at least 1. Either this or `every_steps`.
-        real: For metrics that are updated, the data: what `GANTrainer.fit` takes, iterators left
-            out. They get all of it, as `trainer.unpack_batch` gives it, once if they keep it over a
-            reset (`reset_real_features=False`).
+        real: For metrics that are updated, and only then, the data: what `GANTrainer.fit` takes,
+            iterators left out. They get all of it, as `trainer.unpack_batch` gives it, once if they
+            keep it over a reset (`reset_real_features=False`).
         transform: Turns a batch of samples, fakes or reals, into what the metrics expect:
             `lambda x: (x.expand(-1, 3, -1, -1) + 1) / 2`.
         best: The value whose best is kept.
         mode: Whether the best is the smallest ("min") or the largest ("max"). NaN is never best.
+            The functions of `vanillagan.metrics` never give it: samples that are not finite are an
+            error there, which ends the run.
         checkpoint: Where to save the run whenever `best` improves. Its callbacks are all done with
             the step by then, but for a `Checkpoint`, which comes later.
         seed: Which noise, in [0, 2**63 - 1].
@@ -80,7 +84,18 @@ class MetricLog(Callback):
         checkpoint: str | os.PathLike[str] | None = None,
         seed: int = 0,
     ) -> None:
-        self.metrics = _check_metrics(metrics, has_real=real is not None)
+        self.metrics = _check_metrics(metrics)
+        self._updated = {name for name, metric in self.metrics.items() if _is_updated(metric)}
+        if self._updated and real is None:
+            raise ValueError(
+                f"`real` must be given for {sorted(self._updated)} of `metrics`, which are updated "
+                "with real samples, got None"
+            )
+        if real is not None and not self._updated:
+            raise ValueError(
+                "`real` must be None for `metrics` that are all functions of samples, which don't "
+                f"get it, got {type(real).__name__}"
+            )
         self.samples = check_integer("samples", samples, minimum=1)
         check_interval(every_steps, every_epochs)
         self.every_steps = every_steps
@@ -185,9 +200,10 @@ class MetricLog(Callback):
         fake = trainer.sample(self.samples, labels=labels, seed=self.seed)
         values: dict[str, float] = {}
         with isolated_rng(self.seed):
-            transformed = torch.cat([self.transform(batch) for batch in fake.split(BATCH)])
+            if len(self._updated) < len(self.metrics):
+                transformed = torch.cat([self.transform(batch) for batch in fake.split(BATCH)])
             for name, metric in self.metrics.items():
-                if _is_updated(metric):
+                if name in self._updated:
                     value = self._update(name, metric, fake, trainer)
                 else:
                     value = metric(transformed)
@@ -196,8 +212,6 @@ class MetricLog(Callback):
 
     def _update(self, name: str, metric: Any, fake: Tensor, trainer: GANTrainer) -> Any:
         """The value of a metric that is updated by batches, from all reals and the fakes."""
-        if hasattr(metric, "_to_sync"):  # of torchmetrics: this process alone computes it
-            metric._to_sync = False
         keeps_real = getattr(metric, "reset_real_features", True) is False
         if keeps_real and name not in self._knows_real:
             metric.reset_real_features = True
@@ -209,7 +223,8 @@ class MetricLog(Callback):
             if keeps_real:
                 self._knows_real.add(name)
         self._feed(metric, fake.split(BATCH), real=False)
-        return metric.compute()
+        with _unsynchronised(metric):
+            return metric.compute()
 
     def _feed(self, metric: Any, batches: Iterable[Tensor], *, real: bool) -> None:
         for batch in batches:
@@ -236,12 +251,25 @@ def _is_updated(metric: Any) -> bool:
     return hasattr(metric, "update") and hasattr(metric, "compute")
 
 
+@contextmanager
+def _unsynchronised(metric: Any) -> Iterator[None]:
+    """Keeps a metric of torchmetrics from waiting for the other processes, which don't compute."""
+    if not hasattr(metric, "_to_sync"):
+        yield
+        return
+    before, metric._to_sync = metric._to_sync, False
+    try:
+        yield
+    finally:
+        metric._to_sync = before
+
+
 def _is_of(value: object, name: str) -> bool:
     """Whether a value's name is a metric's name, or begins with it."""
     return isinstance(value, str) and (value == name or value.startswith(f"{name}."))
 
 
-def _check_metrics(metrics: object, *, has_real: bool) -> dict[str, Any]:
+def _check_metrics(metrics: object) -> dict[str, Any]:
     if not isinstance(metrics, Mapping):
         raise TypeError(f"`metrics` must be a mapping of names to metrics, got {metrics!r:.80}")
     if not metrics:
@@ -252,10 +280,10 @@ def _check_metrics(metrics: object, *, has_real: bool) -> dict[str, Any]:
         if _is_updated(metric):
             if not callable(getattr(metric, "reset", None)):
                 raise TypeError(f"`metrics[{name!r}]` must have `reset`, got {metric!r:.80}")
-            if not has_real:
-                raise ValueError(
-                    f"`real` must be given for metrics[{name!r}], which is updated with real "
-                    "samples, got None"
+            if not _takes_real(metric.update):
+                raise TypeError(
+                    f"`metrics[{name!r}]` must have `update(images, real=...)`, got {metric!r:.80} "
+                    "(a metric of fakes alone: wrap it in a function of samples)"
                 )
         elif not callable(metric):
             raise TypeError(
@@ -263,6 +291,14 @@ def _check_metrics(metrics: object, *, has_real: bool) -> dict[str, Any]:
                 f"and `reset`, got {metric!r:.80}"
             )
     return dict(metrics)
+
+
+def _takes_real(update: Any) -> bool:
+    try:
+        inspect.signature(update).bind(None, real=True)
+    except TypeError:
+        return False
+    return True
 
 
 def _named(name: str, value: Any) -> dict[str, float]:

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from vanillagan.errors import check_integer, check_kind
 from vanillagan.metrics.points import check_finite
-from vanillagan.runtime import device_of, dtype_of
-from vanillagan.sampling import evaluating
+from vanillagan.runtime import device_of, dtype_of, evaluating
 
 __all__ = ["extract_features"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -73,7 +75,8 @@ def kernel_distance(real: Tensor, fake: Tensor, *, degree: int = 3) -> float:
         may well be negative.
 
     Raises:
-        ValueError: A set has another shape, one sample alone, or a value that is not finite.
+        ValueError: A set has another shape, one sample alone, or a value that is not finite; or
+            values are so large that the kernel is not.
         TypeError: A set is no tensor of floats.
 
     Source: Binkowski et al., 2018 (arXiv 1801.01401); Gretton et al., 2012, lemma 6.
@@ -86,7 +89,14 @@ def kernel_distance(real: Tensor, fake: Tensor, *, degree: int = 3) -> float:
     degree = check_integer("degree", degree, minimum=1)
     x, y = as_features(2, real=real, fake=fake)
     between = _kernel_sum(x, y, degree) / (len(x) * len(y))
-    return _mean_of_others(x, degree) + _mean_of_others(y, degree) - 2 * between
+    distance = _mean_of_others(x, degree) + _mean_of_others(y, degree) - 2 * between
+    if not math.isfinite(distance):
+        largest = max(float(points.abs().max()) for points in (x, y))
+        raise ValueError(
+            f"`real` and `fake` must be small enough for the kernel of degree {degree} to be "
+            f"finite in float64, got values up to {largest:g}"
+        )
+    return distance
 
 
 def _mean_of_others(points: Tensor, degree: int) -> float:

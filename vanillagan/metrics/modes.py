@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -72,13 +73,13 @@ def mode_coverage(
 
 def _as_proportions(proportions: int | Tensor) -> Tensor:
     """The proportions on the CPU, in float64."""
-    if not isinstance(proportions, Tensor):
+    if isinstance(proportions, Integral):
         count = check_integer("true_proportions", proportions, minimum=1)
         return torch.full((count,), 1 / count, dtype=torch.float64)
-    if not proportions.is_floating_point():
+    if not isinstance(proportions, Tensor) or not proportions.is_floating_point():
+        got = proportions.dtype if isinstance(proportions, Tensor) else f"{proportions!r:.80}"
         raise TypeError(
-            f"`true_proportions` must be an integer or a tensor of floating point, "
-            f"got {proportions.dtype}"
+            f"`true_proportions` must be an integer or a tensor of floating point, got {got}"
         )
     if proportions.dim() != 1 or not len(proportions):
         raise ValueError(

@@ -40,7 +40,7 @@ def parzen_log_likelihood(
     samples: Tensor,
     data: Tensor,
     *,
-    sigma: float | None = None,
+    sigma: float | Tensor | None = None,
     validation: Tensor | None = None,
     sigmas: Iterable[float] | Tensor | None = None,
 ) -> ParzenEstimate:
@@ -62,7 +62,8 @@ def parzen_log_likelihood(
     Args:
         samples: What the density is made of, shape (N, ...), floats; one is enough.
         data: What is scored, shape (M, ...), floats, of the same size for each sample.
-        sigma: The width of the kernels, above 0; or else `validation`.
+        sigma: The width of the kernels, above 0, a number or a tensor of one; or else
+            `validation`.
         validation: Samples to choose the width by, shape (V, ...), floats, none of them in `data`.
         sigmas: The widths to choose from, above 0; by default the paper's ten. If the first or the
             last is chosen, a wider range would do better.
@@ -91,7 +92,8 @@ def parzen_log_likelihood(
             f"sigmas={sigmas!r:.80}"
         )
     if validation is None:
-        width = check_number("sigma", sigma, minimum=SMALLEST)
+        value = sigma.tolist() if isinstance(sigma, Tensor) else sigma
+        width = check_number("sigma", value, minimum=SMALLEST)
         density, scored = as_points(samples=samples, data=data)
     else:
         widths = _as_widths(SIGMAS if sigmas is None else sigmas)

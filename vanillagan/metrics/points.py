@@ -8,6 +8,9 @@ from vanillagan.errors import check_kind
 
 __all__ = ["as_features", "as_points", "check_finite"]
 
+LARGEST = 1e140
+"""The sums of squares of values up to here are finite in float64."""
+
 
 def as_points(minimum: int = 1, **named: Tensor) -> list[Tensor]:
     """Sets of samples as matrices of points in float64, without gradients.
@@ -22,7 +25,8 @@ def as_points(minimum: int = 1, **named: Tensor) -> list[Tensor]:
 
     Raises:
         TypeError: A set is no tensor of floats.
-        ValueError: A set is too small, not finite, or does not go with the first.
+        ValueError: A set is too small, not finite, too large in its values, or does not go with
+            the first.
     """
     for name, samples in named.items():
         check_kind(name, samples, Tensor, "a tensor of floating point")
@@ -38,6 +42,7 @@ def as_points(minimum: int = 1, **named: Tensor) -> list[Tensor]:
         _check_pair(first, named[first], other, named[other])
     for name, samples in named.items():
         check_finite(name, samples)
+        _check_magnitude(name, samples)
     return [_double(samples.detach().flatten(1)) for samples in map(_columns, named.values())]
 
 
@@ -57,6 +62,15 @@ def check_finite(name: str, values: Tensor) -> None:
     bad = int(values.numel() - values.isfinite().sum())
     if bad:
         raise ValueError(f"`{name}` must be finite, got NaN or infinity in {bad} values")
+
+
+def _check_magnitude(name: str, values: Tensor) -> None:
+    largest = max(abs(bound.item()) for bound in values.aminmax())
+    if largest > LARGEST:
+        raise ValueError(
+            f"`{name}` must be of values up to {LARGEST:g}, whose squares are finite in float64, "
+            f"got {largest:g}"
+        )
 
 
 def _check_pair(first: str, a: Tensor, second: str, b: Tensor) -> None:

@@ -85,8 +85,10 @@ def density_coverage(real: Tensor, fake: Tensor, *, k: int = 5) -> DensityCovera
     Around each real sample is a ball that reaches to its k-th nearest neighbour among the real
     ones. Density counts the balls that fakes lie in, divided by k times the number of fakes;
     coverage is the share of balls that hold a fake. Balls are without their border, as in the
-    authors' code, so that the density of a set against itself is 1. For large sets of one size and
-    one distribution the expectation of density is 1, and that of coverage is 1 - 2^-k.
+    authors' code, so that the density of a set against itself is 1, or less where distances are
+    equal: the balls of more than k samples that coincide are empty, and hold not even themselves.
+    For large sets of one size and one distribution the expectation of density is 1, and that of
+    coverage is 1 - 2^-k.
 
     Args:
         real: Features, shape (N, F), floats.
