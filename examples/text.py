@@ -23,8 +23,10 @@ are hard to beat in this measure; and the GAN.
                     0.69 for such that have nothing in common
   n=1 ... n=4       the same for n-grams of characters
 
-The default takes about {minutes} minutes on 2 cores, more --steps make better texts. Ctrl-C stops
-after the step under way, measures, and saves.
+A sample with something after its end is shown with the sign … and counts as wrong.
+
+A run takes 3 to 8 minutes on 2 cores; more --steps make better texts. Ctrl-C stops after the step
+under way, measures, and saves.
 """
 
 from __future__ import annotations
@@ -73,14 +75,15 @@ GRAMMAR_TEXTS = 5_000
 MEASURED = 5_000
 FEWEST = 100
 UNKNOWN = "\ufffd"
-JUNK = "\u2026"
+JUNK = "…"
 ORDERS = (1, 2, 3, 4)
 SHOWN = 8
-STEPS = 8_000
+STEPS = {"grammar": 8_000, "words": 12_000}
 BATCH = 64
 LATENT = 64
 WIDTH = 64
 BLOCKS = 1
+OF_A_CORPUS = {"length": 12, "vocabulary": 500}
 INTERRUPTED = 130
 
 
@@ -356,22 +359,27 @@ def parse_options() -> argparse.Namespace:
     what.add_argument("--task", choices=list(TASKS), default="grammar", help="(default: grammar)")
     what.add_argument("--corpus", type=Path, metavar="FILE", help="see above")
     whole = {"type": positive, "metavar": "N"}
-    add("--length", help=f"of a --corpus: characters in a text at most (default: {LONGEST})",
-        default=LONGEST, **whole)  # fmt: skip
-    add("--vocabulary", help="of a --corpus: different characters at most (default: 500)",
-        default=500, **whole)  # fmt: skip
+    add("--length", help="of a --corpus: characters in a text at most (default: "
+        f"{OF_A_CORPUS['length']})", **whole)  # fmt: skip
+    add("--vocabulary", help="of a --corpus: different characters at most (default: "
+        f"{OF_A_CORPUS['vocabulary']})", **whole)  # fmt: skip
     add("--output", help="of the generator: gumbel, or softmax as in Gulrajani et al., 2017, which "
         "brings less diverse texts (default: gumbel)", choices=("gumbel", "softmax"),
         default="gumbel")  # fmt: skip
-    add("--steps", help=f"training steps in all (default: {STEPS})", default=STEPS, **whole)
+    add("--steps", help=f"training steps in all (default: {STEPS['grammar']:,} for the grammar, "
+        f"else {STEPS['words']:,})", **whole)  # fmt: skip
     add("--every", help="steps between two lines of samples (default: 15 lines in all)", **whole)
     add("--device", help="where to train, such as cpu or cuda:0; an accelerator if there is one")
     add("--seed", help="fixes data, weights and noise (default: 0)", type=int, default=0)
     add("--out", help="where to write samples, figures and a checkpoint (default: text)",
         type=Path, default=Path("text"), metavar="FOLDER")  # fmt: skip
     options = parser.parse_args()
-    if options.corpus is None and options.length != LONGEST:
-        parser.error("--length goes with --corpus")
+    for name, default in OF_A_CORPUS.items():
+        if options.corpus is None and getattr(options, name) is not None:
+            parser.error(f"--{name} goes with --corpus")
+        setattr(options, name, getattr(options, name) or default)
+    task = "words" if options.corpus else options.task
+    options.steps = options.steps or STEPS[task]
     return options
 
 

@@ -337,10 +337,10 @@ def test_a_game_of_two_texts_is_learned():
         ema=EMA(0.98),
         device="cpu",
     )
-    trainer.fit(real, steps=800, batch_size=32)
+    trainer.fit(real, steps=500, batch_size=32)
     counts = Counter(vocabulary.decode(trainer.sample(500, seed=0)))
-    assert (counts["aab"] + counts["bb"]) / 500 > 0.8
-    assert min(counts["aab"], counts["bb"]) > 50
+    assert (counts["aab"] + counts["bb"]) / 500 > 0.75
+    assert min(counts["aab"], counts["bb"]) > 100
 
 
 # -- n-grams ---------------------------------------------------------------------------------------
