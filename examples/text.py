@@ -17,8 +17,8 @@ are hard to beat in this measure; and the GAN.
 
   valid             of the grammar, by the parser
   in corpus         that the corpus has somewhere
-  in training       that are among the training texts
-  distinct          different texts among the samples
+  in training       that are among the training texts, and so learned by heart or met by chance
+  distinct          different texts among those that are valid, or in the corpus
   length            Jensen-Shannon divergence of the lengths, in nats: 0 for equal distributions,
                     0.69 for such that have nothing in common
   n=1 ... n=4       the same for n-grams of characters
@@ -176,10 +176,11 @@ def split(texts: list[str], vocabulary: Vocabulary, length: int, seed: int) -> C
 def measure(corpus: Corpus, texts: list[str]) -> dict[str, float]:
     """What the text above defines, of as many texts as were held out."""
     seen = frozenset(corpus.train)
+    right = [text for text in texts if corpus.is_right(text)]
     return {
-        corpus.label: sum(map(corpus.is_right, texts)) / len(texts),
+        corpus.label: len(right) / len(texts),
         "in training": sum(text in seen for text in texts) / len(texts),
-        "distinct": len(set(texts)) / len(texts),
+        "distinct": len(set(right)) / len(texts),
         "length": length_divergence(corpus.held_out, texts),
         **{f"n={n}": ngram_divergence(corpus.held_out, texts, n) for n in ORDERS},
     }

@@ -478,6 +478,12 @@ def test_the_grammars_texts_are_valid_and_of_all_lengths_alike(example):
     assert 0.15 < figures["distinct"] < 0.21
 
 
+def test_wrong_samples_are_no_diversity(example):
+    corpus = example["grammar"](0)
+    figures = example["measure"](corpus, ["x", "x+x", "x", "x+", "x…", "+", "xx", "x-x*"])
+    assert (figures["valid"], figures["distinct"], figures["in training"]) == (3 / 8, 2 / 8, 3 / 8)
+
+
 def test_a_sample_with_something_after_its_end_is_never_right(example):
     vocabulary = Vocabulary("x+")
     samples = vocabulary.one_hot(torch.tensor([[1, 2, 1, 0, 0], [1, 0, 0, 0, 1]]))
