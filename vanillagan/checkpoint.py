@@ -34,7 +34,7 @@ __all__ = [
 
 VERSION = 1
 DIGEST_SIZE = 32
-REBUILDABLE = ("Generator", "ConvGenerator")
+REBUILDABLE = ("Generator", "ConvGenerator", "TextGenerator")
 
 Network = TypeVar("Network", bound=nn.Module)
 

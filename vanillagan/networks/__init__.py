@@ -8,6 +8,7 @@ where it has it: `latent_dim`, `sample_shape`, `num_classes`, `returns_logits`,
 from vanillagan.networks.blocks import DownBlock, LinearBlock, UpBlock
 from vanillagan.networks.convolutional import ConvDiscriminator, ConvGenerator
 from vanillagan.networks.perceptrons import Discriminator, Generator
+from vanillagan.networks.text import ResidualBlock, TextDiscriminator, TextGenerator
 
 __all__ = [
     "ConvDiscriminator",
@@ -16,5 +17,8 @@ __all__ = [
     "DownBlock",
     "Generator",
     "LinearBlock",
+    "ResidualBlock",
+    "TextDiscriminator",
+    "TextGenerator",
     "UpBlock",
 ]
