@@ -5,6 +5,7 @@ where it has it: `latent_dim`, `sample_shape`, `num_classes`, `returns_logits`,
 `independent_samples`.
 """
 
+from vanillagan.networks.augmentation import DiffAugment
 from vanillagan.networks.blocks import DownBlock, LinearBlock, UpBlock
 from vanillagan.networks.convolutional import ConvDiscriminator, ConvGenerator
 from vanillagan.networks.perceptrons import Discriminator, Generator
@@ -12,6 +13,7 @@ from vanillagan.networks.perceptrons import Discriminator, Generator
 __all__ = [
     "ConvDiscriminator",
     "ConvGenerator",
+    "DiffAugment",
     "Discriminator",
     "DownBlock",
     "Generator",
