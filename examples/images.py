@@ -8,10 +8,11 @@ The networks are convolutional, as deep as the size asks for. The discriminator 
 changed at random (mirrored, shifted, recoloured, with a hole), so that it can't learn a small set
 by heart; for pictures in which left and right differ, such as writing, say --no-flip.
 
-Expect at --size 32 after some 8 minutes on 2 cores: colours, textures and rough shapes that look
-like the data; hardly a whole object. --size 64 takes about four times as long for the same number
-of batches, 128 sixteen times; more batches (--batches 50000) help more than anything else. The more
-alike the pictures are (faces that face the camera, flowers in the middle), the better they become.
+Expect at --size 32 after some 7 minutes on 2 cores: colours, textures and rough shapes that look
+like the data; hardly a whole object. A batch takes about five times as long at 64 and at 128 (where
+D sees squares of 4 x 4 pixels). More batches (--batches 30000) help more than anything else; and
+the more alike the pictures are (faces that face the camera, flowers in the middle), the better they
+become.
 
 Ctrl-C stops after the step under way and saves; --resume goes on from there, exactly.
 """
@@ -23,6 +24,7 @@ import shlex
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -108,7 +110,11 @@ def load_data(options: argparse.Namespace) -> tuple[ByteImages, ByteImages | Non
     """The pictures to train on, and others held out, where there are any."""
     size = options.size, options.size
     if options.data is not None:
-        data = image_folder(options.data, size=size, channels=options.channels)
+        with warnings.catch_warnings(record=True) as skipped:
+            warnings.simplefilter("always")
+            data = image_folder(options.data, size=size, channels=options.channels)
+        for warning in skipped:
+            print(f"Note: {warning.message}")
         if len(data) < FEWEST:
             raise ValueError(f"{options.data} must hold {FEWEST} pictures or more, got {len(data)}")
         print(f"Data: {len(data):,} pictures under {options.data}")
@@ -123,9 +129,13 @@ def make_trainer(options: argparse.Namespace, callbacks: list[Callback]) -> GANT
     shape = (options.channels, options.size, options.size)
     changes = ["color", "translation", "cutout"]
     patch = patch_of(options.size)
+    # the generator's largest map is finer, of half as many channels: no patches show in its images
+    part = min(patch, 2)
     discriminator = ConvDiscriminator(shape, width=options.width, patch=patch)
     return GANTrainer(
-        ConvGenerator(options.latent_dim, shape, width=options.width, patch=patch),
+        ConvGenerator(
+            options.latent_dim, shape, width=max(1, options.width // part), patch=patch // part
+        ),
         DiffAugment(discriminator, changes if options.no_flip else ["flip", *changes]),
         penalties=[R1(0.05, every=4)],
         ema=EMA(0.999),
@@ -226,9 +236,9 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER")  # fmt: skip
     add("--size", "height and width of an image, such as 32, 64 or 128", default=32, **whole)
     add("--channels", "3 for colours, 1 for grey, with --data", default=3, type=int, choices=(1, 3))
-    add("--batches", "batches in all", default=8000, **whole)
+    add("--batches", "batches in all", default=6000, **whole)
     add("--batch-size", "images in a batch", default=64, **whole)
-    add("--width", "channels of the largest map of both networks", default=32, **whole)
+    add("--width", "channels of D's largest map; G's has half as many", default=32, **whole)
     add("--latent-dim", "size of the noise vector", default=100, **whole)
     add("--lr", "Adam's learning rate; twice that for D", default=3e-4, type=float)
     parser.add_argument("--no-flip", action="store_true", help="don't mirror images")
