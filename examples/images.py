@@ -8,7 +8,7 @@ The networks are convolutional, as deep as the size asks for. The discriminator 
 changed at random (mirrored, shifted, recoloured, with a hole), so that it can't learn a small set
 by heart; for pictures in which left and right differ, such as writing, say --no-flip.
 
-Expect at --size 32 after some 7 minutes on 2 cores: colours, textures and rough shapes that look
+Expect at --size 32 after some 8 minutes on 2 cores: colours, textures and rough shapes that look
 like the data; hardly a whole object. A batch takes about five times as long at 64 and at 128 (where
 D sees squares of 4 x 4 pixels). More batches (--batches 30000) help more than anything else; and
 the more alike the pictures are (faces that face the camera, flowers in the middle), the better they
@@ -43,7 +43,12 @@ from vanillagan.callbacks import (
 from vanillagan.data import ByteImages
 from vanillagan.datasets import image_folder, photo_crops
 from vanillagan.errors import VanillaGANError
-from vanillagan.metrics import extract_features, nearest_neighbours, precision_recall
+from vanillagan.metrics import (
+    extract_features,
+    frechet_distance,
+    nearest_neighbours,
+    precision_recall,
+)
 from vanillagan.networks import DiffAugment
 from vanillagan.optimizers import adam
 
@@ -158,12 +163,12 @@ def patch_of(size: int) -> int:
 
 
 def measure(trainer: GANTrainer, data: ByteImages, held_out: ByteImages | None, path: Path) -> None:
-    """Prints precision and recall, and whether samples are copies; shows the nearest pictures."""
+    """Prints how near samples are to the data; shows them over their nearest pictures."""
     training = pixels(data, NEIGHBOURS)
     n = min(MEASURED, len(training))
     fake = trainer.sample(n, seed=1).cpu()
     features, of_training = describe(fake), describe(training[:n])
-    print(f"Precision and recall of {n:,} samples, in features of an untrained network:")
+    print(f"Of {n:,} samples, in features of an untrained network:")
     report("  against training pictures  ", of_training, features)
     if held_out is not None:
         real = pixels(held_out, n)
@@ -203,7 +208,8 @@ def coarse(images: Tensor) -> Tensor:
 
 def report(what: str, real: Tensor, fake: Tensor) -> None:
     precision, recall = precision_recall(real, fake)
-    print(f"{what} precision {precision:.3f}, recall {recall:.3f}")
+    frechet = frechet_distance(real, fake)
+    print(f"{what} precision {precision:.3f}, recall {recall:.3f}, Frechet distance {frechet:.3f}")
 
 
 def show(images: Tensor, path: Path, *, side: int = 8) -> None:
@@ -236,7 +242,7 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER")  # fmt: skip
     add("--size", "height and width of an image, such as 32, 64 or 128", default=32, **whole)
     add("--channels", "3 for colours, 1 for grey, with --data", default=3, type=int, choices=(1, 3))
-    add("--batches", "batches in all", default=6000, **whole)
+    add("--batches", "batches in all", default=5000, **whole)
     add("--batch-size", "images in a batch", default=64, **whole)
     add("--width", "channels of D's largest map; G's has half as many", default=32, **whole)
     add("--latent-dim", "size of the noise vector", default=100, **whole)

@@ -51,19 +51,21 @@ def image_folder(
         raise NotADirectoryError(f"`root` must be a folder of pictures, got {str(root)!r}")
     paths = [path for path in sorted(root.rglob("*")) if _is_wanted(path, root)]
 
-    def read(path: Path) -> Tensor | Exception:
+    def read(path: Path) -> Tensor | str:
+        """The picture, or why it can't be read."""
         try:
             return _read(path, height, width, channels)
         except Exception as error:  # decoders meet broken bytes with errors of any kind
-            return error
+            words = f"{type(error).__name__}: {error}".replace(str(path), path.name)
+            return words.replace("\n", " ")[:120]
 
     images = torch.empty(len(paths), channels, height, width, dtype=torch.uint8)
     count, broken = 0, []
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")  # Pillow's, of files that it can read in spite of flaws
         for path, image in zip(paths, pool.map(read, paths), strict=True):
-            if isinstance(image, Exception):
-                broken.append((path, image))
+            if isinstance(image, str):
+                broken.append(f"{path.relative_to(root)} ({image})")
             else:
                 images[count] = image
                 count += 1
@@ -73,10 +75,9 @@ def image_folder(
             "can be read as one"
         )
     if broken:
-        path, error = broken[0]
         warnings.warn(
             f"skipped {len(broken)} of {len(paths)} files under {root} that can't be read as "
-            f"pictures, the first of them {path.relative_to(root)} ({_reason(error, path)})",
+            f"pictures, the first of them {broken[0]}",
             stacklevel=2,
         )
     return ByteImages(images[:count])
@@ -119,9 +120,3 @@ def _read(path: Path, height: int, width: int, channels: int) -> Tensor:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert(mode)
     return to_tensor(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
-
-
-def _reason(error: Exception, path: Path) -> str:
-    """Why a file can't be read, in a short line."""
-    words = f"{type(error).__name__}: {error}".replace(str(path), path.name)
-    return words.replace("\n", " ")[:120]
