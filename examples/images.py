@@ -8,7 +8,7 @@ The networks are convolutional, as deep as the size asks for. The discriminator 
 changed at random (mirrored, shifted, recoloured, with a hole), so that it can't learn a small set
 by heart; for pictures in which left and right differ, such as writing, say --no-flip.
 
-Expect at --size 32 after some 8 minutes on 2 cores: colours, textures and rough shapes that look
+Expect at --size 32 after some 7 minutes on 2 cores: colours, textures and rough shapes that look
 like the data; hardly a whole object. A batch takes about five times as long at 64 and at 128 (where
 D sees squares of 4 x 4 pixels). More batches (--batches 30000) help more than anything else; and
 the more alike the pictures are (faces that face the camera, flowers in the middle), the better they
@@ -242,7 +242,7 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER")  # fmt: skip
     add("--size", "height and width of an image, such as 32, 64 or 128", default=32, **whole)
     add("--channels", "3 for colours, 1 for grey, with --data", default=3, type=int, choices=(1, 3))
-    add("--batches", "batches in all", default=5000, **whole)
+    add("--batches", "batches in all", default=4000, **whole)
     add("--batch-size", "images in a batch", default=64, **whole)
     add("--width", "channels of D's largest map; G's has half as many", default=32, **whole)
     add("--latent-dim", "size of the noise vector", default=100, **whole)
