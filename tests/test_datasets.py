@@ -19,9 +19,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from vanillagan import datasets
 from vanillagan.data import ByteImages
-from vanillagan.datasets import mnist, mnist_5000, mnist_or_5000
+from vanillagan.datasets import digits, mnist, mnist_5000, mnist_or_5000
 from vanillagan.errors import MissingExtraError, VanillaGANError
 
 PREFIXES = {"train": "train", "test": "t10k"}
@@ -163,7 +162,7 @@ def test_a_server_without_the_digits_is_an_error_that_says_so(server, tmp_path):
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_a_server_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(datasets, "DOWNLOAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(digits, "DOWNLOAD_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{silent.getsockname()[1]}/"])
         with pytest.raises(RuntimeError, match=r"no server has answered: .*timed out"):

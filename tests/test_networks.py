@@ -205,6 +205,31 @@ def test_a_config_rebuilds_the_same_network(network, options):
     assert torch.equal(rebuilt.eval()(*inputs), original.eval()(*inputs))
 
 
+@pytest.mark.parametrize(
+    ("sides", "patch", "maps"),
+    [
+        ((32, 32), 1, [(32, 32), (16, 16), (8, 8), (4, 4)]),
+        ((64, 64), 2, [(32, 32), (16, 16), (8, 8), (4, 4)]),
+        ((128, 128), 1, [(128, 128), (64, 64), (32, 32), (16, 16), (8, 8), (4, 4)]),
+        ((20, 30), 1, [(20, 30), (10, 15), (5, 8), (3, 4)]),
+        ((20, 30), 2, [(10, 15), (5, 8), (3, 4)]),
+    ],
+)
+def test_convolutional_networks_are_as_deep_as_the_size_asks_for(sides, patch, maps):
+    generator = ConvGenerator(4, (3, *sides), width=2, patch=patch)
+    discriminator = ConvDiscriminator((3, *sides), width=2, patch=patch)
+    seen = {generator: [], discriminator: []}
+    for network, shapes in seen.items():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(
+                    lambda _module, _inputs, output, shapes=shapes: shapes.append(output.shape[2:])
+                )
+    discriminator(generator(torch.randn(2, 4)))
+    assert seen[discriminator] == maps
+    assert seen[generator] == [*maps[-2::-1], maps[0]]
+
+
 def test_a_patch_is_moved_between_pixels_and_channels_unchanged():
     images = torch.randn(2, 3, 8, 12)
     discriminator = ConvDiscriminator((3, 8, 12), width=4, patch=2)

@@ -5,6 +5,7 @@ where it has it: `latent_dim`, `sample_shape`, `num_classes`, `returns_logits`,
 `independent_samples`.
 """
 
+from vanillagan.networks.augmentation import DiffAugment
 from vanillagan.networks.blocks import DownBlock, LinearBlock, UpBlock
 from vanillagan.networks.convolutional import ConvDiscriminator, ConvGenerator
 from vanillagan.networks.perceptrons import Discriminator, Generator
@@ -13,6 +14,7 @@ from vanillagan.networks.text import ResidualBlock, TextDiscriminator, TextGener
 __all__ = [
     "ConvDiscriminator",
     "ConvGenerator",
+    "DiffAugment",
     "Discriminator",
     "DownBlock",
     "Generator",

@@ -1,4 +1,4 @@
-"""Data sets that the examples train on."""
+"""The MNIST digits: from files, from a server, or those that a package ships."""
 
 from __future__ import annotations
 

@@ -1,0 +1,255 @@
+"""DiffAugment: what the changes do to images, and that a game goes through them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vanillagan import R1, BCEAdversarialLoss, ConvDiscriminator, ConvGenerator, GANTrainer
+from vanillagan.errors import CheckpointError
+from vanillagan.networks import DiffAugment
+from vanillagan.networks.blocks import gives_probabilities, scores_samples_alone
+
+SHAPE = (3, 8, 12)
+CHANGES = ("flip", "color", "translation", "cutout")
+each_change = pytest.mark.parametrize("change", CHANGES)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(400, *SHAPE) * 2 - 1
+
+
+def augmented(images: Tensor, *policy: str) -> Tensor:
+    return DiffAugment(nn.Identity(), policy).augment(images)
+
+
+def discriminator(**options) -> ConvDiscriminator:
+    torch.manual_seed(0)
+    return ConvDiscriminator(SHAPE, width=4, **options)
+
+
+# -- what the changes do ---------------------------------------------------------------------------
+
+
+def test_flip_mirrors_half_the_images(images):
+    changed = augmented(images, "flip")
+    mirrored = (changed == torch.from_numpy(images.numpy()[..., ::-1].copy())).flatten(1).all(1)
+    kept = (changed == images).flatten(1).all(1)
+    assert (mirrored ^ kept).all()
+    assert 150 < mirrored.sum() < 250
+
+
+def test_translation_shifts_each_image_by_up_to_an_eighth_and_fills_with_zeros(images):
+    changed = augmented(images, "translation").numpy()
+    seen = set()
+    for before, after in zip(images.numpy(), changed, strict=True):
+        padded = np.pad(before, ((0, 0), (1, 1), (2, 2)))
+        shifts = [
+            (1 - down, 2 - right)
+            for down in range(3)
+            for right in range(5)
+            if np.array_equal(after, padded[:, down : down + 8, right : right + 12])
+        ]
+        assert len(shifts) == 1
+        seen.update(shifts)
+    assert seen == {(down, right) for down in (-1, 0, 1) for right in (-2, -1, 0, 1, 2)}
+
+
+def test_cutout_zeroes_one_rectangle_of_half_the_sides_that_may_leave_the_image(images):
+    changed = augmented(images, "cutout")
+    cut = (changed == 0).all(1)
+    assert torch.equal(changed, torch.where(cut[:, None], 0, images))
+    areas = set()
+    for hole in cut:
+        rows, columns = hole.any(1).sum().item(), hole.any(0).sum().item()
+        assert hole.sum() == rows * columns  # it is a rectangle
+        assert rows <= 4
+        assert columns <= 6
+        areas.add((rows, columns))
+    assert (4, 6) in areas
+    assert (2, 3) in areas
+    assert cut.any(0).float().mean() > 0.9  # anywhere
+
+
+def test_color_of_grey_images_is_an_affine_change_of_them(images):
+    grey = images[:, :1].expand(-1, 3, -1, -1)
+    changed = augmented(grey, "color")
+    torch.testing.assert_close(changed[:, 1], changed[:, 0])
+    x, y = grey[:, 0].flatten(1).double(), changed[:, 0].flatten(1).double()
+    contrast = y.std(1) / x.std(1)
+    shift = y.mean(1) - x.mean(1)
+    torch.testing.assert_close(
+        y, (x - x.mean(1, True)) * contrast[:, None] + y.mean(1, True), atol=1e-5, rtol=0
+    )
+    for values, low, high in ((contrast, 0.5, 1.5), (shift, -0.5, 0.5)):
+        assert low - 1e-5 <= values.min() < low + 0.05
+        assert high - 0.05 < values.max() <= high + 1e-5
+
+
+def test_color_scales_saturation_by_0_to_2_times_the_contrast(images):
+    changed = augmented(images, "color")
+    before, after = (x - x.mean(1, keepdim=True) for x in (images, changed))
+    scale = after.flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
+    torch.testing.assert_close(after, before * scale.view(-1, 1, 1, 1), atol=1e-5, rtol=1e-4)
+    assert scale.min() < 0.1
+    assert 2 < scale.max() <= 3
+
+
+@each_change
+def test_a_seed_repeats_the_change_and_images_change_each_in_a_way_of_its_own(change):
+    images = torch.rand(1, *SHAPE).expand(50, -1, -1, -1)
+    changes = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        changes.append(augmented(images, change))
+    assert torch.equal(*changes)
+    assert len(changes[0].unique(dim=0)) > 1
+
+
+@each_change
+def test_images_of_one_pixel_and_of_float64_are_changed_too(change):
+    images = augmented(torch.rand(5, 1, 1, 1, dtype=torch.float64), change)
+    assert (images.shape, images.dtype) == ((5, 1, 1, 1), torch.float64)
+
+
+@pytest.mark.parametrize("policy", [*((change,) for change in CHANGES), CHANGES])
+def test_changes_are_differentiable_twice(policy):
+    images = torch.rand(2, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+
+    def scores(x: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        return augmented(x, *policy).pow(3).sum((1, 2, 3))
+
+    assert torch.autograd.gradcheck(scores, images)
+    assert torch.autograd.gradgradcheck(scores, images)
+
+
+# -- the wrapped discriminator ---------------------------------------------------------------------
+
+
+def test_in_eval_mode_images_pass_as_they_are(images):
+    plain = discriminator()
+    wrapped = DiffAugment(plain).eval()
+    assert torch.equal(wrapped(images), plain(images))
+    assert not torch.equal(wrapped.train()(images), plain(images))
+
+
+def test_labels_reach_the_discriminator(images):
+    wrapped = DiffAugment(discriminator(num_classes=5)).eval()
+    labels = torch.arange(400) % 5
+    assert torch.equal(wrapped(images, labels), wrapped.discriminator(images, labels))
+
+
+def test_what_the_trainer_reads_of_a_discriminator_is_passed_on():
+    wrapped = DiffAugment(discriminator(num_classes=5))
+    assert (wrapped.sample_shape, wrapped.num_classes) == (SHAPE, 5)
+    assert not gives_probabilities(wrapped)
+    assert scores_samples_alone(wrapped)
+
+
+def test_so_it_is_of_a_discriminator_that_says_nothing_of_itself():
+    own = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(288), nn.Linear(288, 1), nn.Sigmoid())
+    wrapped = DiffAugment(own)
+    assert not hasattr(wrapped, "sample_shape")
+    assert gives_probabilities(wrapped)
+    assert not scores_samples_alone(wrapped)
+    generator = ConvGenerator(4, SHAPE, width=4)
+    with pytest.raises(ValueError, match="ends in a Sigmoid"):
+        GANTrainer(generator, wrapped, device="cpu")
+    GANTrainer(generator, wrapped, loss=BCEAdversarialLoss(from_logits=False), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((nn.Identity,), TypeError, "`discriminator` must be a torch.nn.Module"),
+        ((nn.Identity(), ()), ValueError, r"`policy` must list one change or more, got \(\)"),
+        ((nn.Identity(), "flip"), ValueError, "`policy` must list one change or more, got 'flip'"),
+        ((nn.Identity(), ["flip", "blur"]), ValueError, r"`policy\[1\]` must be one of 'flip', "),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        DiffAugment(*arguments)
+
+
+@pytest.mark.parametrize("samples", [torch.zeros(5, 2), [1.0]])
+def test_samples_that_are_no_images_are_named(samples):
+    with pytest.raises(ValueError, match=r"`samples` must have the shape \(N, channels, height, "):
+        DiffAugment(nn.Linear(2, 1))(samples)
+
+
+# -- in a game -------------------------------------------------------------------------------------
+
+
+def make_trainer(*policy: str, **options) -> GANTrainer:
+    torch.manual_seed(0)
+    return GANTrainer(
+        ConvGenerator(4, SHAPE, width=4),
+        DiffAugment(discriminator(), policy or CHANGES),
+        penalties=[R1(0.5, every=2)],
+        device="cpu",
+        **options,
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_players_move_through_the_changes(images, precision):
+    trainer = make_trainer(precision=precision)
+    before = {
+        name: [weight.clone() for weight in player.parameters]
+        for name, player in trainer.players.items()
+    }
+    result = trainer.train_step(images[:16])
+    assert result.penalty.isfinite()
+    assert result.penalty > 0
+    for name, player in trainer.players.items():
+        pairs = zip(before[name], player.parameters, strict=True)
+        assert all(not torch.equal(*pair) for pair in pairs), name
+
+
+def test_real_images_and_fakes_are_both_changed(images):
+    """With D the mean of what it sees, equal images are told apart only by their changes."""
+    seen = []
+
+    class Watch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, samples: Tensor) -> Tensor:
+            seen.append(samples.detach())
+            return self.weight * samples.mean((1, 2, 3))
+
+    trainer = GANTrainer(ConvGenerator(4, SHAPE, width=4), DiffAugment(Watch(), ["cutout"]))
+    trainer.train_step(images[:16])
+    assert len(seen) == 3  # fakes for G; real images and fakes for D
+    for batch in seen:
+        holes = (batch == 0).all(1).flatten(1).sum(1)
+        assert (holes > 0).all()
+
+
+def test_a_run_resumes_exactly(images, tmp_path):
+    whole = make_trainer()
+    whole.fit(images[:64], steps=6, batch_size=16)
+    first, second = make_trainer(), make_trainer()
+    first.fit(images[:64], steps=3, batch_size=16)
+    first.save(tmp_path / "run.pt")
+    torch.manual_seed(99)
+    second.load(tmp_path / "run.pt")
+    second.fit(images[:64], steps=6, batch_size=16)
+    for mine, theirs in (
+        (whole.generator, second.generator),
+        (whole.discriminator, second.discriminator),
+    ):
+        for name, value in mine.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_another_policy_is_refused(images, tmp_path):
+    make_trainer("flip").save(tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match="discriminator is of another architecture"):
+        make_trainer("color").load(tmp_path / "run.pt")
