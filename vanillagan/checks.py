@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vanillagan.data import Batch, is_finite
+from vanillagan.data import Batch, is_finite, labels_of
 from vanillagan.ema import EMA
 from vanillagan.errors import check_kind
 from vanillagan.hooks import Callback
@@ -17,7 +17,13 @@ from vanillagan.networks.base import GeneratorBase
 from vanillagan.networks.blocks import check_labels, gives_probabilities
 from vanillagan.penalties import Penalty
 
-__all__ = ["check_batch", "check_fakes", "check_game", "warn_of_range"]
+__all__ = [
+    "check_batch",
+    "check_fakes",
+    "check_game",
+    "warn_of_missing_classes",
+    "warn_of_range",
+]
 
 
 def check_game(
@@ -119,6 +125,21 @@ def check_fakes(fake: Tensor, samples: Tensor) -> None:
         raise ValueError(
             f"`generator` must make fakes of the shape of the real samples {tuple(samples.shape)}, "
             f"got {tuple(fake.shape)}"
+        )
+
+
+def warn_of_missing_classes(data: object, generator: nn.Module) -> None:
+    """Warns where labels in memory leave a class of the generator out, which it can't learn."""
+    num_classes, labels = _classes_of(generator), labels_of(data)
+    if not num_classes or labels is None:
+        return
+    missing = sorted(set(range(num_classes)) - set(labels.unique().tolist()))
+    if missing:
+        listed = ", ".join(map(str, missing))
+        warnings.warn(
+            f"`data` has no samples of {len(missing)} of the generator's {num_classes} classes, "
+            f"which it can't learn: {listed:.80}",
+            stacklevel=4,
         )
 
 

@@ -142,6 +142,16 @@ def rows(data: Any, index: Any) -> Any:
     return data.index_select(0, index) if batch and isinstance(data, Tensor) else data[index]
 
 
+def labels_of(data: Any) -> Tensor | None:
+    """All labels of data in memory, shape (N,), or None where it isn't known to have any."""
+    if isinstance(data, ByteImages):
+        return data.labels
+    if not isinstance(data, TensorDataset) or len(data.tensors) != 2:
+        return None
+    labels = data.tensors[1]
+    return None if labels.dim() != 1 or labels.is_floating_point() else labels
+
+
 def normal_latent(*shape: int) -> LatentSampler:
     """Noise from N(0, 1): a sampler of latents of shape (n, *shape), as in the source.
 

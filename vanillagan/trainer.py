@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from vanillagan import checkpoint
-from vanillagan.checks import check_batch, check_fakes, check_game, warn_of_range
+from vanillagan.checks import (
+    check_batch,
+    check_fakes,
+    check_game,
+    warn_of_missing_classes,
+    warn_of_range,
+)
 from vanillagan.data import Batch, LatentSampler, draw_latent, latent_sampler_of
 from vanillagan.ema import EMA
 from vanillagan.errors import check_choice, check_integer, check_kind, check_seed
@@ -442,6 +448,7 @@ class GANTrainer(OwnHooks):
             processes=self.processes.count,
         )
         source = open_source(data, order, batch_size)
+        warn_of_missing_classes(data, self.generator)
         if self.progress.batch and not order.reads_as(self._order):
             warnings.warn(
                 f"the epoch under way starts anew: it was of {self._order.state_dict()}, and "

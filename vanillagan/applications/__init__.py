@@ -1,5 +1,6 @@
-"""What a GAN is used for: each application is a module of its own."""
+"""What a GAN is used for, beside pictures: more training samples, and text."""
 
 from vanillagan.applications import text
+from vanillagan.applications.augmentation import synthesize
 
-__all__ = ["text"]
+__all__ = ["synthesize", "text"]
