@@ -123,6 +123,16 @@ def test_both_recipes_and_both_mixtures_run_side_by_side(tmp_path):
     assert kinds == {(mixture, run) for mixture in ("ring", "grid") for run in runs}
 
 
+def test_the_clean_recipe_is_on_its_way_to_all_modes_after_an_eighth_of_a_run(example):
+    """The source's recipe has 2 modes by the strict count here, a KL of 1.7 and 7 % of quality."""
+    mixture = example["MIXTURES"]["grid"]()
+    game = example["train"](mixture, "clean", 1_000, seed=0)
+    figures = mixture.measure(game.sample(10_000, seed=0))
+    assert figures["strict"] >= 12
+    assert figures["kl"] < 1
+    assert figures["high_quality"] > 0.15
+
+
 def test_the_noise_fades_and_is_gone_at_the_end(example):
     torch.manual_seed(0)
     seen = []
