@@ -77,7 +77,7 @@ def learn(trainer: GANTrainer, options: argparse.Namespace, name: str, data, ste
         trainer.load(options.checkpoint / name)
         print(f"Learned before: {options.checkpoint / name}")
         return
-    steps = min(steps, options.steps or steps)
+    steps = 3 if options.quick else options.steps or steps
     print(f"Training on {trainer.device} for {steps:,} batches")
     trainer.fit(data(), steps=steps, batch_size=64 if name == "digits.pt" else 16)
     trainer.save(options.out / name)
@@ -114,6 +114,9 @@ def noisy(samples: Tensor) -> Tensor:
     return samples
 
 
+SEARCH, WINDOW = LatentSearch(temperature=0.02), 15
+"""The mean of restarts for more PSNR than the best one has; see docs/restoring.md."""
+
 DEGRADATIONS = {"noise": noisy, "fading": faded, "blur": blurred}
 
 
@@ -145,42 +148,41 @@ def repair_digits(options: argparse.Namespace) -> None:
         DIGIT_STEPS,
     )  # fmt: skip
     digits = unseen[:SHOWN].to(trainer.device)
+    search = LatentSearch(1, candidates=1, steps=1) if options.quick else SEARCH
+    how = {"search": search, "seed": options.seed}
     rng = torch.Generator().manual_seed(options.seed)
     for name, sampler in DIGIT_MASKS.items():
         mask = sampler(SHOWN, rng).to(trainer.device)
         damaged = digits.where(mask == 0, GREY)
-        after = repair(trainer, damaged, mask, seed=options.seed)
+        after = repair(trainer, damaged, mask, **how)
         show(options.out / f"digits_{name}.png", digits, damaged, after)
     for name, degradation in DEGRADATIONS.items():
         damaged = degradation(digits)
         if name == "noise":
             noise = torch.randn(digits.shape, generator=rng).to(digits)
             damaged = damaged + 0.5 * noise
-        after = undo(trainer, damaged, degradation, seed=options.seed)
+        after = undo(trainer, damaged, degradation, **how)
         show(options.out / f"digits_{name}.png", digits, damaged, after)
 
 
-def repair(trainer: GANTrainer, images: Tensor, masks: Tensor, *, seed: int, **how) -> Tensor:
+def repair(
+    trainer: GANTrainer, images: Tensor, masks: Tensor, *, search: LatentSearch, seed: int, **how
+) -> Tensor:
     """Fills the holes in any number of digits."""
     players = trainer.ema.network, trainer.discriminator
     parts = bar(list(zip(images.split(CHUNK), masks.split(CHUNK), strict=True)))
-    return torch.cat(
-        [inpaint(*players, *part, window=WINDOW, seed=seed, **({"search": SEARCH} | how))
-         for part in parts]
-    )  # fmt: skip
+    how |= {"window": WINDOW, "search": search, "seed": seed}
+    return torch.cat([inpaint(*players, *part, **how) for part in parts])
 
 
-def undo(trainer: GANTrainer, images: Tensor, degradation, *, seed: int) -> Tensor:
+def undo(
+    trainer: GANTrainer, images: Tensor, degradation, *, search: LatentSearch, seed: int
+) -> Tensor:
     """Undoes other damage of any number of digits."""
     players = trainer.ema.network, trainer.discriminator
     parts = bar(images.split(CHUNK))
-    return torch.cat(
-        [restore(*players, part, degradation, search=SEARCH, seed=seed) for part in parts]
-    )
-
-
-SEARCH, WINDOW = LatentSearch(temperature=0.02), 15
-"""The mean of restarts for more PSNR than the best one has; see docs/restoring.md."""
+    how = {"search": search, "seed": seed}
+    return torch.cat([restore(*players, part, degradation, **how) for part in parts])
 
 
 def bar(parts):
@@ -189,8 +191,9 @@ def bar(parts):
 
 
 def show(path: Path, *rows: Tensor) -> None:
-    """A picture of rows of images: before, damage, after."""
-    save_image(torch.cat(rows).clamp(-1, 1).add(1).div(2), path, nrow=len(rows[0]))
+    """A picture of before, damage, after: of several images in rows, of one in columns."""
+    columns = len(rows[0]) if len(rows[0]) > 1 else len(rows)
+    save_image(torch.cat(rows).clamp(-1, 1).add(1).div(2), path, nrow=columns)
     print(f"  before, damage, after: {path}")
 
 
@@ -216,7 +219,7 @@ def make_photo_trainer(options: argparse.Namespace) -> ContextTrainer:
         masks=mixed(damage),
         penalties=[R1(0.5, every=4)],
         ema=EMA(0.99),
-        generator_optimizer=adam(1e-3, (0.0, 0.99)),
+        generator_optimizer=adam(1e-3, (0.9, 0.99)),
         discriminator_optimizer=adam(4e-4, (0.0, 0.99)),
         callbacks=watching(),
         device=options.device,
@@ -318,8 +321,10 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
                         help="a picture of its size, white at damaged pixels")  # fmt: skip
     parser.add_argument("--only", choices=("digits", "photos"), help="one of the two parts")
     parser.add_argument("--steps", type=positive, metavar="N",
-                        help="at most so many batches for each training (default: "
-                        f"{DIGIT_STEPS:,} and {PHOTO_STEPS:,})")  # fmt: skip
+                        help=f"batches of each training; more is better (default: {DIGIT_STEPS:,} "
+                        f"for digits, {PHOTO_STEPS:,} for photographs)")  # fmt: skip
+    parser.add_argument("--quick", action="store_true",
+                        help="a run of seconds, which learns nothing")  # fmt: skip
     parser.add_argument("--checkpoint", type=Path, metavar="FOLDER",
                         help="the --out of an earlier run, to use what it has learned")  # fmt: skip
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER",

@@ -421,7 +421,7 @@ def test_a_wrong_option_of_the_search_is_named(options, error, message):
         ({"degradation": lambda x: x[:, :, :4]}, ValueError, r"of shape \(3, 1, 8, 8\), got the"),
         ({"degradation": lambda x: 0.0}, TypeError, "`degradation` must be a function of samples"),
         ({"degradation": lambda x: x.detach()}, ValueError, "`degradation` must be different"),
-        ({"degradation": lambda x: x.round().sign() > 0}, ValueError, "`degradation` must be dif"),
+        ({"degradation": lambda x: x > 0}, TypeError, "a tensor of floats, got torch.bool"),
         ({"degradation": None}, TypeError, "`degradation` must be a function of samples"),
         ({"seed": -1}, ValueError, "`seed` must be a non-negative integer, got -1"),
     ],

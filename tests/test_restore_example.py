@@ -25,7 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     torch.set_num_threads(1)
     data, out = (tmp_path_factory.mktemp(name) for name in ("digits", "out"))
     write_mnist(data, train=600)
-    return out, run("--data", data, "--only", "digits", "--steps", 3, "--out", out)
+    return out, run("--data", data, "--only", "digits", "--quick", "--out", out)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_what_was_learned_is_used_again(finished, tmp_path):
 
 def test_a_photograph_of_the_users_is_repaired_where_the_mask_is_white(photograph, tmp_path):
     folder, image, pixels = photograph
-    options = ["--image", image, "--mask", folder / "mask.png", "--steps", 2, "--out", tmp_path]
+    options = ["--image", image, "--mask", folder / "mask.png", "--quick", "--out", tmp_path]
     assert run(*options).code == 0
     with Image.open(tmp_path / "restored_after.png") as picture:
         after = np.asarray(picture)

@@ -53,12 +53,12 @@ def main() -> None:
     parser.add_argument("--only", choices=("digits", "photos"))
     parser.add_argument("--digits", type=int, default=500, help="test digits (default: 500)")
     parser.add_argument("--patches", type=int, default=200, help="patches (default: 200)")
-    parser.add_argument("--steps", type=int, help="for short trainings, as of the example")
+    parser.add_argument("--steps", type=int, help="as of the example")
     parser.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="as of the example")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("restoring"), metavar="FOLDER")
     options = parser.parse_args()
-    options.device = None
+    options.device, options.quick = None, False
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "restoring.json"
     results = json.loads(path.read_text()) if path.exists() else {}

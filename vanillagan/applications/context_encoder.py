@@ -35,7 +35,8 @@ class ContextEncoder(nn.Module):
         ValueError, TypeError: An argument is out of its range; the message names it.
 
     Source: Pathak et al., 2016, Context encoders (arXiv 1604.07379), for the game; Ronneberger et
-    al., 2015, U-Net (arXiv 1505.04597), for the network. The membrane is added.
+    al., 2015, U-Net (arXiv 1505.04597), for the network. The membrane is added, and BatchNorm left
+    away, whose statistics depend on the kind of damage.
 
     Example:
         >>> network = ContextEncoder((3, 16, 16), width=8)
@@ -61,7 +62,9 @@ class ContextEncoder(nn.Module):
         self.down = nn.ModuleList(DownBlock(widths[i], widths[i + 1]) for i in steps)
         # all but the smallest map come together with the map of the same size on the way down
         joined = [2 * w for w in widths[:-1]] + widths[-1:]
-        self.up = nn.ModuleList(UpBlock(joined[i + 1], widths[i], sizes[i]) for i in steps)
+        self.up = nn.ModuleList(
+            UpBlock(joined[i + 1], widths[i], sizes[i], normalize=False) for i in steps
+        )
         last = nn.Conv2d(joined[0], channels * squared, kernel_size=3, padding=1)
         for weight in last.parameters():
             nn.init.zeros_(weight)
@@ -120,7 +123,7 @@ class ContextTrainer(GANTrainer):
         discriminator: nn.Module,
         *,
         masks: MaskSampler,
-        adversarial_weight: float = 0.01,
+        adversarial_weight: float = 0.001,
         **options: Any,
     ) -> None:
         super().__init__(generator, discriminator, latent=masks, **options)

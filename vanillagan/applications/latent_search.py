@@ -191,7 +191,11 @@ class LatentSearch:
 def context_loss(samples: Tensor, observed: Tensor, degradation: Degradation) -> Tensor:
     """The mean of |degradation(samples) - observed| for each of N images: (N,)."""
     damaged = degradation(samples)
-    check_kind("degradation", damaged, Tensor, "a function of samples that gives a tensor")
+    if not isinstance(damaged, Tensor) or not damaged.is_floating_point():
+        kind = damaged.dtype if isinstance(damaged, Tensor) else type(damaged).__name__
+        raise TypeError(
+            f"`degradation` must be a function of samples that gives a tensor of floats, got {kind}"
+        )
     if damaged.shape != observed.shape:
         raise ValueError(
             "`degradation` must turn samples into what was observed, of shape "
