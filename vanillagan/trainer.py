@@ -381,18 +381,27 @@ class GANTrainer(OwnHooks):
             TypeError: `latent` gives no tensor.
             ValueError: The fakes are of another shape than the samples.
         """
-        n, dtype, shape = len(batch.samples), batch.samples.dtype, batch.samples.shape[1:]
+        dtype, shape = batch.samples.dtype, batch.samples.shape[1:]
         # the first time that fakes of a shape are made, an error leaves no trace
         parts: list[checkpoint.Stateful] = [self.generator, self._latent_rng, GlobalRNG()]
         with checkpoint.undone_on_error(*([] if shape == self._checked_shape else parts)):
-            drawn = draw_latent(self.latent, n * self.processes.count, self._latent_rng.generator)
-            latent = self.processes.share(drawn)
-            latent = latent.to(self.device, dtype if latent.is_floating_point() else None)
+            latent = self.draw_latent(batch)
             with autocast(self.device, self.precision):
                 fake = self.players["generator"].forward(*Batch(latent, batch.labels).inputs)
             check_fakes(fake, batch.samples)
         self._checked_shape = shape
         return fake.to(dtype)
+
+    def draw_latent(self, batch: Batch) -> Tensor:
+        """Draws fresh noise for as many fakes as the batch has samples, from the run's own state.
+
+        Raises:
+            TypeError: `latent` gives no tensor.
+        """
+        n = len(batch.samples) * self.processes.count
+        latent = self.processes.share(draw_latent(self.latent, n, self._latent_rng.generator))
+        dtype = batch.samples.dtype if latent.is_floating_point() else None
+        return latent.to(self.device, dtype)
 
     def score(self, batch: Batch) -> Tensor:
         """The discriminator's scores of samples, in full precision: what losses are made of."""

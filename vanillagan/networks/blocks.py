@@ -71,20 +71,29 @@ class UpBlock(nn.Sequential):
         in_channels: Channels coming in, at least 1.
         out_channels: Channels going out, at least 1.
         size: Height and width going out.
+        normalize: Whether the block has a BatchNorm.
     """
 
     independent_samples = True
 
-    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: tuple[int, int],
+        *,
+        normalize: bool = True,
+    ) -> None:
         check_integer("in_channels", in_channels, minimum=1)
         check_integer("out_channels", out_channels, minimum=1)
         check_integers("size", size)
         super().__init__(
             nn.Upsample(size=size),
             nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
-            nn.BatchNorm2d(out_channels),
-            nn.LeakyReLU(0.2, inplace=True),
         )
+        if normalize:
+            self.append(nn.BatchNorm2d(out_channels))
+        self.append(nn.LeakyReLU(0.2, inplace=True))
 
 
 class DownBlock(nn.Sequential):

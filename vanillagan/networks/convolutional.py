@@ -58,7 +58,7 @@ class ConvGenerator(GeneratorBase):
         super().__init__(latent_dim, sample_shape, num_classes=num_classes)
         check_choice("output", output, ("tanh", "linear"))
         self.config |= {"width": width, "patch": patch, "output": output}
-        sizes, widths = _pyramid(self.sample_shape, width, patch)
+        sizes, widths = pyramid(self.sample_shape, width, patch)
         small = (widths[-1], *sizes[-1])
         self.project = nn.Sequential(
             nn.Linear(self.latent_dim + num_classes, small[0] * small[1] * small[2]),
@@ -115,7 +115,7 @@ class ConvDiscriminator(DiscriminatorBase):
     ) -> None:
         super().__init__(sample_shape, num_classes=num_classes)
         self.config |= {"width": width, "patch": patch}
-        sizes, widths = _pyramid(self.sample_shape, width, patch)
+        sizes, widths = pyramid(self.sample_shape, width, patch)
         self.layers = nn.Sequential(
             *([nn.PixelUnshuffle(patch)] if patch > 1 else []),
             nn.Conv2d(self.sample_shape[0] * patch**2, widths[0], kernel_size=3, padding=1),
@@ -139,7 +139,7 @@ class ConvDiscriminator(DiscriminatorBase):
         return logits
 
 
-def _pyramid(
+def pyramid(
     sample_shape: tuple[int, ...], width: int, patch: int
 ) -> tuple[list[tuple[int, int]], list[int]]:
     """The sizes and widths of the maps, the largest first."""

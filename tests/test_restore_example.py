@@ -1,0 +1,93 @@
+"""The example of repair: a short run of both parts, and a photograph of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.test_datasets import write_mnist
+from tests.test_examples import Run, run_here
+
+SCRIPT = "examples/restore.py"
+
+
+def run(*options: Any) -> Run:
+    return run_here([SCRIPT, *map(str, options)])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    torch.set_num_threads(1)
+    data, out = (tmp_path_factory.mktemp(name) for name in ("digits", "out"))
+    write_mnist(data, train=600)
+    return out, run("--data", data, "--only", "digits", "--quick", "--out", out)
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.ndarray]:
+    folder = tmp_path_factory.mktemp("old")
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 100, 3), dtype=np.uint8)
+    mask = np.zeros((70, 100), dtype=np.uint8)
+    mask[30:33] = 255
+    Image.fromarray(pixels).save(folder / "old.png")
+    Image.fromarray(mask).save(folder / "mask.png")
+    Image.fromarray(mask[:60]).save(folder / "small.png")
+    return folder, folder / "old.png", pixels
+
+
+def test_digits_are_shown_before_damaged_and_after(finished):
+    out, printed = finished
+    assert printed.code == 0
+    for name in ("box", "lost", "scratches", "noise", "fading", "blur"):
+        assert str(out / f"digits_{name}.png") in printed.printed
+        with Image.open(out / f"digits_{name}.png") as picture:
+            assert picture.size == (10 * 30 + 2, 3 * 30 + 2)
+
+
+def test_what_was_learned_is_used_again(finished, tmp_path):
+    out, _ = finished
+    again = run("--data", tmp_path, "--only", "photos", "--checkpoint", out, "--out", tmp_path)
+    assert "photos.pt" in again.code  # the digits' run has no such file
+    assert "Traceback" not in again.printed
+
+
+def test_a_photograph_of_the_users_is_repaired_where_the_mask_is_white(photograph, tmp_path):
+    folder, image, pixels = photograph
+    options = ["--image", image, "--mask", folder / "mask.png", "--quick", "--out", tmp_path]
+    assert run(*options).code == 0
+    with Image.open(tmp_path / "restored_after.png") as picture:
+        after = np.asarray(picture)
+    assert after.shape == pixels.shape
+    known = np.ones(70, dtype=bool)
+    known[30:33] = False
+    assert np.abs(after[known].astype(int) - pixels[known]).max() <= 1
+    assert after[~known].std() < pixels[~known].std()
+    with Image.open(tmp_path / "restored.png") as picture:
+        assert picture.size == (3 * 102 + 2, 70 + 4)
+
+
+@pytest.mark.parametrize(
+    ("mask", "more", "message"),
+    [
+        (
+            "small.png",
+            [],
+            "error: the mask must be of the photograph's size, 100 x 70",
+        ),
+        ("none.png", [], "error: [Errno 2] No such file"),
+        (None, [], "--image and --mask go together"),
+        ("mask.png", ["--only", "digits"], "--image is a photograph"),
+        ("mask.png", ["--steps", 0], "must be a positive integer, got 0"),
+    ],
+)
+def test_a_wrong_option_is_explained(photograph, tmp_path, mask, more, message):
+    folder, image, _ = photograph
+    words = ["--image", image, "--out", tmp_path, *more]
+    ended = run(*words, *([] if mask is None else ["--mask", folder / mask]))
+    assert message in (ended.printed if ended.code == 2 else ended.code)
+    assert "Traceback" not in ended.printed
