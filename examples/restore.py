@@ -8,8 +8,8 @@
 
 About 8 minutes on 2 cores, of which 3 for the digits' training and 4 for the photographs'. Pictures
 show before, damage, after. What to expect: digits that look like digits, sometimes of another class
-where the hole hides which; scratches and lost pixels of photographs that are gone unless one knows
-where to look; and large holes that are filled smoothly, without the objects that were there.
+where the hole hides which; and photographs whose scratches are hard to find again, while larger
+holes are filled smoothly, without the objects that were there.
 
 A photograph of your own, with white where the mask is damaged:
 
@@ -30,6 +30,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 from torchvision.utils import save_image
 
 from vanillagan import EMA, R1, ConvDiscriminator, Discriminator, GANTrainer, Generator
@@ -38,15 +39,15 @@ from vanillagan.applications.inpainting import inpaint, restore
 from vanillagan.applications.latent_search import LatentSearch
 from vanillagan.applications.masks import boxes, lost_pixels, mixed, scratches
 from vanillagan.applications.patches import fill_by_patches
-from vanillagan.callbacks import ConsoleLog, NaNGuard, ProgressBar
+from vanillagan.callbacks import ConsoleLog, LRSchedule, NaNGuard, ProgressBar
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist_or_5000
 from vanillagan.errors import VanillaGANError, require
 from vanillagan.optimizers import adam
 
-DIGIT_STEPS, PHOTO_STEPS = 7_500, 1_500
+DIGIT_STEPS, PHOTO_STEPS = 7_500, 3_000
 SHOWN, HELD_OUT, CHUNK = 10, 500, 50
-PATCH, PATCHES = 64, 6_000
+PATCH, PATCHES = 32, 10_000
 GREY = 0.0
 INTERRUPTED = 130
 TRAINED_ON = ("flower", "coffee", "rocket", "astronaut", "motorcycle")
@@ -203,25 +204,29 @@ SIZE = (PATCH, PATCH)
 PHOTO_MASKS = {
     "box": boxes(SIZE, centred=True),
     "lost": lost_pixels(SIZE),
-    "scratches": scratches(SIZE, count=4),
+    "scratches": scratches(SIZE, count=2),
 }
-"""A box of 32 x 32, half of the pixels, and four scratches 2 pixels wide."""
+"""A box of 16 x 16, half of the pixels, and two scratches 2 pixels wide."""
 
 
 def make_photo_trainer(options: argparse.Namespace) -> ContextTrainer:
     """The game of a context encoder, with all kinds of damage."""
     torch.manual_seed(options.seed)
-    shape = (3, *SIZE)
-    damage = [boxes(SIZE, 0.5), boxes(SIZE, 0.25), lost_pixels(SIZE), scratches(SIZE)]
+    shape, steps = (3, *SIZE), options.steps or PHOTO_STEPS
+    damage = [boxes(SIZE, 0.5), boxes(SIZE, 0.25), lost_pixels(SIZE), scratches(SIZE, count=2)]
+    slowing = LRSchedule(
+        lambda optimizer: LambdaLR(optimizer, lambda step: max(0.02, 1 - step / steps)),
+        interval="step",
+    )
     return ContextTrainer(
-        ContextEncoder(shape, width=16),
+        ContextEncoder(shape, width=32),
         ConvDiscriminator(shape, width=16, patch=2),
         masks=mixed(damage),
         penalties=[R1(0.5, every=4)],
-        ema=EMA(0.99),
+        ema=EMA(0.995),
         generator_optimizer=adam(1e-3, (0.9, 0.99)),
         discriminator_optimizer=adam(4e-4, (0.0, 0.99)),
-        callbacks=watching(),
+        callbacks=[slowing, *watching()],
         device=options.device,
         seed=options.seed,
     )

@@ -191,7 +191,7 @@ def make_network(shape: tuple[int, ...] = (3, *SIZE), **options: int) -> Context
 @pytest.mark.parametrize("patch", [1, 2])
 def test_the_network_fills_images_of_any_size(shape, patch):
     network = make_network(shape, patch=patch)
-    torch.nn.init.normal_(network.last[0].weight)
+    torch.nn.init.normal_(network.last[-2].weight)
     images, masks = torch.rand(5, *shape), boxes(shape[1:])(5, rng())
     filled = network(images, masks)
     assert filled.shape == images.shape
@@ -206,7 +206,7 @@ def test_untrained_it_gives_the_membrane():
 
 def test_damaged_pixels_are_not_read():
     network = make_network().eval()
-    torch.nn.init.normal_(network.last[0].weight)
+    torch.nn.init.normal_(network.last[-2].weight)
     images, masks = torch.rand(4, 3, *SIZE), masks_of()
     expected = network(images, masks)
     assert torch.equal(network(images.where(masks == 0, torch.nan), masks), expected)
@@ -214,7 +214,7 @@ def test_damaged_pixels_are_not_read():
 
 def test_every_weight_has_a_gradient_once_the_last_layer_is_not_zero():
     network = make_network()
-    torch.nn.init.normal_(network.last[0].weight)
+    torch.nn.init.normal_(network.last[-2].weight)
     network(torch.rand(4, 3, *SIZE), masks_of()).square().sum().backward()
     assert all(weight.grad.abs().sum() > 0 for weight in network.parameters())
 
@@ -254,7 +254,7 @@ def test_the_generator_descends_its_error_and_the_adversarial_loss():
     )
     torch.manual_seed(0)
     other = make_network()
-    torch.nn.init.normal_(trainer.generator.last[0].weight)
+    torch.nn.init.normal_(trainer.generator.last[-2].weight)
     other.load_state_dict(trainer.generator.state_dict())
     step = trainer.generator_step(Batch(images))
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from vanillagan.applications.blending import blend
 from vanillagan.applications.inpainting import inpaint
 from vanillagan.applications.latent_search import LatentSearch
 from vanillagan.datasets import mnist
-from vanillagan.metrics import extract_features, nearest_neighbours
+from vanillagan.metrics import extract_features
 from vanillagan.optimizers import adam
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "restore.py"))
@@ -64,12 +65,12 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     for part, measure in (("digits", measure_digits), ("photos", measure_photos)):
         if options.only in (None, part):
-            results[part] = measure(options)
-            path.write_text(json.dumps(results, indent=1))
+            for results[part] in measure(options):
+                path.write_text(json.dumps(results, indent=1))
 
 
-def measure_digits(options: argparse.Namespace) -> dict[str, Any]:
-    """The table of digits."""
+def measure_digits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The table of digits, after each kind of damage."""
     data, test = mnist(options.data, download=False), mnist(options.data, train=False)
     classifier = train_classifier(data)
     trainer = EXAMPLE["make_digit_trainer"](options)
@@ -90,11 +91,11 @@ def measure_digits(options: argparse.Namespace) -> dict[str, Any]:
         results[kind] = judge(filled, images, masks, classifier, labels)
         report(f"digits, {kind}", results[kind])
         picture(options.out / f"digits_{kind}.png", images, masks, filled)
-    return results
+        yield results
 
 
-def measure_photos(options: argparse.Namespace) -> dict[str, Any]:
-    """The table of patches of photographs."""
+def measure_photos(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The table of patches of photographs, after each kind of damage."""
     data = EXAMPLE["photo_patches"](options.seed)
     training = data[:]
     images = EXAMPLE["photo_patches"](options.seed + 1, EXAMPLE["UNSEEN"], options.patches)[:]
@@ -115,7 +116,7 @@ def measure_photos(options: argparse.Namespace) -> dict[str, Any]:
         results[kind] = judge(filled, images, masks)
         report(f"photos, {kind}", results[kind])
         picture(options.out / f"photos_{kind}.png", images, masks, filled)
-    return results
+        yield results
 
 
 def unconditional_gan(options: argparse.Namespace, patches: Tensor) -> tuple[nn.Module, nn.Module]:
@@ -139,7 +140,7 @@ def unconditional_gan(options: argparse.Namespace, patches: Tensor) -> tuple[nn.
 def simple_means(images: Tensor, masks: Tensor, training: Tensor) -> dict[str, Tensor]:
     """What has to be beaten."""
     damaged = masks > 0
-    nearest = torch.cat([neighbours(*part, training) for part in by_mask(images, damaged)])
+    nearest = neighbours(images, ~damaged, training)
     smooth = [
         inpaint_biharmonic(image.movedim(0, -1).numpy(), hole[0].numpy(), channel_axis=-1)
         for image, hole in zip(images, damaged, strict=True)
@@ -152,17 +153,13 @@ def simple_means(images: Tensor, masks: Tensor, training: Tensor) -> dict[str, T
     }
 
 
-def neighbours(images: Tensor, hole: Tensor, training: Tensor) -> Tensor:
-    """The training images that are nearest by the pixels outside the hole."""
-    places = nearest_neighbours(images.where(~hole, 0), training.where(~hole, 0)).indices[:, 0]
-    return training[places]
-
-
-def by_mask(images: Tensor, damaged: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Images with the mask that they share: all at once, or one by one."""
-    if (damaged == damaged[0]).all():
-        return [(images, damaged[0])]
-    return [(images[n, None], damaged[n]) for n in range(len(images))]
+def neighbours(images: Tensor, known: Tensor, training: Tensor) -> Tensor:
+    """The training images that are nearest by each image's own known pixels."""
+    rows, weights = images.flatten(1), known.expand_as(images).flatten(1).float()
+    data = training.flatten(1)
+    # |w (x - y)|^2 without |w x|^2, which is the same for all y
+    squares = weights @ data.square().T - 2 * (weights * rows) @ data.T
+    return training[squares.argmin(1)]
 
 
 def judge(

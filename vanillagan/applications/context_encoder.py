@@ -19,6 +19,10 @@ from vanillagan.trainer import GANTrainer, GeneratorStep
 __all__ = ["ContextEncoder", "ContextTrainer"]
 
 
+REFINEMENTS = 2
+"""Convolutions at full size that the finest detail is made by."""
+
+
 class ContextEncoder(nn.Module):
     """Fills the damaged pixels of images: a U-Net that is given what is known.
 
@@ -65,10 +69,14 @@ class ContextEncoder(nn.Module):
         self.up = nn.ModuleList(
             UpBlock(joined[i + 1], widths[i], sizes[i], normalize=False) for i in steps
         )
-        last = nn.Conv2d(joined[0], channels * squared, kernel_size=3, padding=1)
-        for weight in last.parameters():
+        detail = nn.Conv2d(joined[0], channels * squared, kernel_size=3, padding=1)
+        for weight in detail.parameters():
             nn.init.zeros_(weight)
-        self.last = nn.Sequential(last, nn.PixelShuffle(patch))
+        self.last = nn.Sequential(
+            *(layer for _ in range(REFINEMENTS) for layer in _refinement(joined[0])),
+            detail,
+            nn.PixelShuffle(patch),
+        )
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         """Fills images (N, *sample_shape) where the mask (N, 1, H, W) is 1.
@@ -144,3 +152,8 @@ class ContextTrainer(GANTrainer):
             distance = (fake - batch.samples).abs().mean()
             self.descend(self.players["generator"], distance + self.adversarial_weight * loss)
         return GeneratorStep(loss.detach(), fake.detach())
+
+
+def _refinement(channels: int) -> tuple[nn.Module, nn.Module]:
+    convolution = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+    return convolution, nn.LeakyReLU(0.2, inplace=True)
