@@ -6,7 +6,7 @@ The networks, the loss, the optimizers and the order of updates are those of the
   --recipe clean    (default) the tutorial's perceptrons, with BatchNorm as its text means it; R1
                     applied lazily, Adam of little memory, twice as fast for D, and an average of
                     the generator's weights: clean digits within 3 minutes on 2 cores
-  --recipe conv     the same with convolutional networks: better digits, in about 15 minutes
+  --recipe conv     the same with convolutional networks: more variety, in about 15 minutes
   --recipe source   the tutorial's code to the letter: BatchNorm's 0.8 taken as eps, no penalty, no
                     average, 200 epochs (about an hour on 2 cores)
 
