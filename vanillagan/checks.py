@@ -14,7 +14,7 @@ from vanillagan.errors import check_kind
 from vanillagan.hooks import Callback
 from vanillagan.losses import AdversarialLoss
 from vanillagan.networks.base import GeneratorBase
-from vanillagan.networks.blocks import check_labels, gives_probabilities
+from vanillagan.networks.blocks import check_labels, classes_of, gives_probabilities
 from vanillagan.penalties import Penalty
 
 __all__ = [
@@ -60,7 +60,7 @@ def check_game(
         raise ValueError(
             f"`discriminator` must have the generator's sample_shape {shape}, got {its_shape}"
         )
-    classes, its_classes = _classes_of(generator), _classes_of(discriminator)
+    classes, its_classes = classes_of(generator), classes_of(discriminator)
     if classes != its_classes:
         raise ValueError(
             f"`discriminator` must have the generator's num_classes {classes}, got {its_classes}"
@@ -71,10 +71,6 @@ def check_game(
 def _shape_of(network: nn.Module) -> tuple[int, ...] | None:
     shape = getattr(network, "sample_shape", None)
     return None if shape is None else tuple(shape)
-
-
-def _classes_of(network: nn.Module) -> int:
-    return getattr(network, "num_classes", None) or 0
 
 
 def _check_scores(discriminator: nn.Module, *, from_logits: bool, loss: AdversarialLoss) -> None:
@@ -112,7 +108,7 @@ def check_batch(batch: Batch, *, smallest: int, generator: nn.Module) -> Batch:
     # on another device this would wait for it
     if samples.device.type == "cpu" and not is_finite(samples):
         raise ValueError("`batch` must be finite, got NaN or infinite values in the samples")
-    num_classes = _classes_of(generator)
+    num_classes = classes_of(generator)
     if num_classes == 0:
         return Batch(samples)
     check_labels(labels, num_classes, len(samples))
@@ -130,7 +126,7 @@ def check_fakes(fake: Tensor, samples: Tensor) -> None:
 
 def warn_of_missing_classes(data: object, generator: nn.Module) -> None:
     """Warns where labels in memory leave a class of the generator out, which it can't learn."""
-    num_classes, labels = _classes_of(generator), labels_of(data)
+    num_classes, labels = classes_of(generator), labels_of(data)
     if not num_classes or labels is None:
         return
     missing = sorted(set(range(num_classes)) - set(labels.unique().tolist()))

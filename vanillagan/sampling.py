@@ -15,10 +15,17 @@ from torch import Tensor, nn
 from vanillagan.data import LatentSampler, draw_latent, is_finite, latent_sampler_of
 from vanillagan.errors import check_integer, check_kind, check_number, check_seed
 from vanillagan.losses import SMALLEST_PROBABILITY
-from vanillagan.networks.blocks import gives_probabilities
+from vanillagan.networks.blocks import classes_of, gives_probabilities
 from vanillagan.runtime import device_of, dtype_of, evaluating, isolated_rng
 
-__all__ = ["Labels", "draw_samples", "interpolate", "rejection_sample"]
+__all__ = [
+    "Labels",
+    "classes_in_turn",
+    "draw_samples",
+    "interpolate",
+    "rejection_sample",
+    "seeded",
+]
 
 Labels: TypeAlias = "Tensor | Sequence[int] | int | None"
 """Classes to sample: one for each sample, or one for all."""
@@ -59,7 +66,7 @@ def draw_samples(
     """
     n = check_integer("n", n, minimum=1)
     _check_generator(generator)
-    rng, seed = _seeded(seed)
+    rng, seed = seeded(seed)
     if latent is None:
         sampler = latent_sampler or latent_sampler_of(generator, argument="latent_sampler")
         with isolated_rng(seed):  # for samplers that ignore their generator
@@ -72,13 +79,17 @@ def draw_samples(
     inputs = [latent.to(device, dtype_of(generator) if latent.is_floating_point() else None)]
     if labels is not None:
         inputs.append(_as_labels(labels, n).to(device))
-    elif getattr(generator, "num_classes", 0):
-        raise ValueError(
-            f"`labels` must be given to a generator of {generator.num_classes} classes, got None"
-        )
+    elif classes := classes_of(generator):
+        raise ValueError(f"`labels` must be given to a generator of {classes} classes, got None")
     with torch.no_grad(), evaluating(generator), isolated_rng(seed):
         chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
         return torch.cat([generator(*chunk) for chunk in chunks])
+
+
+def classes_in_turn(generator: nn.Module, n: int) -> Tensor | None:
+    """Labels of n samples, class after class in turn; None for a generator that has none."""
+    classes = classes_of(generator)
+    return torch.arange(n) % classes if classes else None
 
 
 def interpolate(
@@ -231,7 +242,7 @@ def rejection_sample(
         check_number("percentile", percentile, minimum=0, maximum=100)
     burn_in = check_integer("burn_in", burn_in, minimum=1)
     left = check_integer("max_draws", max_draws, minimum=1)
-    rng, _ = _seeded(seed)
+    rng, _ = seeded(seed)
 
     def candidates(count: int, label: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Samples with their logits, `count` in all."""
@@ -300,7 +311,7 @@ def _acceptance(below_highest: Tensor, percentile: float | None) -> Tensor:
     return torch.sigmoid(f - gamma)
 
 
-def _seeded(seed: int | None) -> tuple[torch.Generator, int]:
+def seeded(seed: int | None) -> tuple[torch.Generator, int]:
     """A random generator, and the seed it was given or has found for itself."""
     rng = torch.Generator()
     seed = rng.seed() if seed is None else check_seed(seed)

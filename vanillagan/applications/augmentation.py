@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 
 from vanillagan.data import LatentSampler
 from vanillagan.errors import check_integer, check_kind
+from vanillagan.networks.blocks import classes_of
 from vanillagan.sampling import draw_samples, rejection_sample
 
 __all__ = ["synthesize"]
@@ -67,7 +68,7 @@ def synthesize(
     """
     expected = "a torch.nn.Module, such as `trainer.generator` or `trainer.ema.network`"
     check_kind("generator", generator, nn.Module, expected)
-    num_classes = getattr(generator, "num_classes", None) or 0
+    num_classes = classes_of(generator)
     if not num_classes:
         raise ValueError(
             "`generator` must be conditioned on classes, as Generator(num_classes=10) is, got "

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vanillagan.data import LatentSampler, draw_latent, is_finite, latent_sampler_of
-from vanillagan.errors import check_integer, check_kind, check_number, check_seed
+from vanillagan.errors import check_integer, check_kind, check_number
 from vanillagan.losses import SMALLEST_PROBABILITY
-from vanillagan.networks.blocks import gives_probabilities
+from vanillagan.networks.blocks import classes_of, gives_probabilities
 from vanillagan.runtime import device_of, dtype_of, evaluating, isolated_rng
-from vanillagan.sampling import draw_samples
+from vanillagan.sampling import draw_samples, seeded
 
 __all__ = ["Degradation", "LatentSearch"]
 
@@ -110,21 +110,19 @@ class LatentSearch:
         """
         for name, network in (("generator", generator), ("discriminator", discriminator)):
             check_kind(name, network, nn.Module, "a torch.nn.Module")
-        if getattr(generator, "num_classes", 0):
+        if classes := classes_of(generator):
             raise ValueError(
-                "`generator` must not be conditioned on classes, got one of "
-                f"{generator.num_classes} classes"
+                f"`generator` must not be conditioned on classes, got one of {classes} classes"
             )
         if not callable(degradation):
             raise TypeError(f"`degradation` must be a function of samples, got {degradation!r:.80}")
         check_images("images", observed)
         observed = observed.to(device_of(generator), dtype_of(generator))
-        rng = torch.Generator()
-        seed = rng.seed() if seed is None else check_seed(seed)
+        rng, seed = seeded(seed)
         sampler = latent_sampler or latent_sampler_of(generator, argument="latent_sampler")
         modes = evaluating(generator), evaluating(discriminator)
         with isolated_rng(seed), modes[0], modes[1], torch.enable_grad():
-            drawn = draw_latent(sampler, self.candidates, rng.manual_seed(seed)).to(observed)
+            drawn = draw_latent(sampler, self.candidates, rng).to(observed)
             starts = self._starts(generator, observed, degradation, drawn)
             return self._descend(generator, discriminator, observed, degradation, starts)
 

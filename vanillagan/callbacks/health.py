@@ -23,7 +23,7 @@ from vanillagan.callbacks.vitals import (
 from vanillagan.data import Batch
 from vanillagan.errors import TrainingHealthWarning, check_integer
 from vanillagan.hooks import Callback, Player, StepResult
-from vanillagan.sampling import draw_samples
+from vanillagan.sampling import classes_in_turn, draw_samples
 from vanillagan.trainer import GANTrainer
 
 __all__ = ["HealthMonitor"]
@@ -227,8 +227,7 @@ def _setup_of(trainer: GANTrainer) -> Setup:
 
 def _draw(trainer: GANTrainer) -> Tensor:
     """Samples of the generator as it is trained, always from the same noise."""
-    classes = getattr(trainer.generator, "num_classes", 0)
-    labels = torch.arange(SAMPLES) % classes if classes else None
+    labels = classes_in_turn(trainer.generator, SAMPLES)
     return draw_samples(
         trainer.generator, SAMPLES, labels=labels, latent_sampler=trainer.latent, seed=0
     )

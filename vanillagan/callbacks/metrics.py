@@ -15,6 +15,7 @@ from torch import Tensor
 from vanillagan.errors import check_choice, check_integer, check_interval, check_seed
 from vanillagan.hooks import Callback, StepResult
 from vanillagan.runtime import isolated_rng
+from vanillagan.sampling import classes_in_turn
 from vanillagan.sources import Order, open_source
 from vanillagan.trainer import GANTrainer
 
@@ -195,8 +196,7 @@ class MetricLog(Callback):
 
     @torch.no_grad()
     def _evaluate(self, trainer: GANTrainer) -> dict[str, float]:
-        classes = getattr(trainer.generator, "num_classes", 0)
-        labels = torch.arange(self.samples) % classes if classes else None
+        labels = classes_in_turn(trainer.generator, self.samples)
         fake = trainer.sample(self.samples, labels=labels, seed=self.seed)
         values: dict[str, float] = {}
         with isolated_rng(self.seed):

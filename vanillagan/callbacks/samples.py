@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from vanillagan.errors import check_integer
 from vanillagan.hooks import Callback, StepResult
+from vanillagan.sampling import classes_in_turn
 from vanillagan.trainer import GANTrainer
 
 __all__ = ["SampleGrid"]
@@ -100,8 +100,7 @@ class SampleGrid(Callback):
         step = trainer.progress.step
         if step in self.saved:
             return
-        classes = getattr(trainer.generator, "num_classes", 0)
-        labels = torch.arange(self.side**2) % classes if classes else None
+        labels = classes_in_turn(trainer.generator, self.side**2)
         samples = trainer.sample(self.side**2, labels=labels, seed=self.seed)
         if samples.dim() != 4 or samples.shape[1] not in (1, 3):
             raise ValueError(

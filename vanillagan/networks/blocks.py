@@ -126,6 +126,11 @@ def join_labels(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
     return torch.cat([x, F.one_hot(labels.long(), num_classes).to(x.dtype)], dim=1)
 
 
+def classes_of(network: nn.Module) -> int:
+    """How many classes a network is conditioned on, 0 for none."""
+    return getattr(network, "num_classes", None) or 0
+
+
 def check_labels(labels: Tensor | None, num_classes: int, count: int) -> None:
     """Raises unless `labels` are what a network of `num_classes` needs for `count` samples.
 
