@@ -319,10 +319,10 @@ def parse_options() -> argparse.Namespace:
         help="real digits to learn from, multiples of 10 (default: 500)")  # fmt: skip
     add("--seeds", type=int, nargs="+", default=[0], metavar="N",
         help="a run each, with digits, weights and noise of its own (default: 0)")  # fmt: skip
-    add("--steps", type=positive, default=3_000, metavar="N",
-        help="training steps of the GAN (default: 3000)")  # fmt: skip
-    add("--per-class", type=positive, default=500, metavar="N",
-        help="synthetic digits of each class (default: 500)")  # fmt: skip
+    add("--steps", type=positive, default=4_000, metavar="N",
+        help="training steps of the GAN (default: 4000)")  # fmt: skip
+    add("--per-class", type=positive, default=3_000, metavar="N",
+        help="synthetic digits of each class (default: 3000)")  # fmt: skip
     add("--classifier-steps", type=positive, default=1_000, metavar="N",
         help="training steps of each classifier (default: 1000)")  # fmt: skip
     add("--share", type=fraction, default=0.5, metavar="P",

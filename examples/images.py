@@ -5,8 +5,8 @@ ship: pieces of a cat, a woman, coffee, a temple, a dahlia, galaxies, a retina a
 What of each photograph no square was cut from serves to measure.
 
 The networks are convolutional, as deep as the size asks for. The discriminator sees all images
-changed at random (mirrored, shifted, recoloured, with a hole), so that it can't learn a small set
-by heart; for pictures in which left and right differ, such as writing, say --no-flip.
+changed at random (mirrored, shifted, with a hole), so that it can't learn a small set by heart; for
+pictures in which left and right differ, such as writing, say --no-flip.
 
 Expect at --size 32 after some 7 minutes on 2 cores: colours, textures and rough shapes that look
 like the data; hardly a whole object. A batch takes about five times as long at 64 and at 128 (where
@@ -30,7 +30,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vanillagan import EMA, R1, Callback, ConvDiscriminator, ConvGenerator, GANTrainer
+from vanillagan import (
+    EMA,
+    R1,
+    R2,
+    Callback,
+    ConvDiscriminator,
+    ConvGenerator,
+    GANTrainer,
+    RelativisticLoss,
+)
 from vanillagan.callbacks import (
     Checkpoint,
     ConsoleLog,
@@ -132,7 +141,7 @@ def load_data(options: argparse.Namespace) -> tuple[ByteImages, ByteImages | Non
 def make_trainer(options: argparse.Namespace, callbacks: list[Callback]) -> GANTrainer:
     """Convolutional networks, the discriminator of which sees all images changed at random."""
     shape = (options.channels, options.size, options.size)
-    changes = ["color", "translation", "cutout"]
+    changes = ["translation", "cutout"]
     patch = patch_of(options.size)
     # the generator's largest map is finer, of half as many channels: no patches show in its images
     part = min(patch, 2)
@@ -142,7 +151,8 @@ def make_trainer(options: argparse.Namespace, callbacks: list[Callback]) -> GANT
             options.latent_dim, shape, width=max(1, options.width // part), patch=patch // part
         ),
         DiffAugment(discriminator, changes if options.no_flip else ["flip", *changes]),
-        penalties=[R1(0.05, every=4)],
+        loss=RelativisticLoss(),
+        penalties=[R1(0.05, every=4), R2(0.05, every=4)],
         ema=EMA(0.999),
         generator_optimizer=adam(options.lr, (0.0, 0.99)),
         discriminator_optimizer=adam(2 * options.lr, (0.0, 0.99)),
@@ -242,7 +252,7 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER")  # fmt: skip
     add("--size", "height and width of an image, such as 32, 64 or 128", default=32, **whole)
     add("--channels", "3 for colours, 1 for grey, with --data", default=3, type=int, choices=(1, 3))
-    add("--batches", "batches in all", default=4000, **whole)
+    add("--batches", "batches in all", default=3000, **whole)
     add("--batch-size", "images in a batch", default=64, **whole)
     add("--width", "channels of D's largest map; G's has half as many", default=32, **whole)
     add("--latent-dim", "size of the noise vector", default=100, **whole)

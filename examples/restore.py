@@ -45,7 +45,7 @@ from vanillagan.datasets import mnist_or_5000
 from vanillagan.errors import VanillaGANError, require
 from vanillagan.optimizers import adam
 
-DIGIT_STEPS, PHOTO_STEPS = 7_500, 3_000
+DIGIT_STEPS, PHOTO_STEPS = 15_000, 3_000
 SHOWN, HELD_OUT, CHUNK = 10, 500, 50
 PATCH, PATCHES = 32, 10_000
 GREY = 0.0
@@ -115,7 +115,7 @@ def noisy(samples: Tensor) -> Tensor:
     return samples
 
 
-SEARCH, WINDOW = LatentSearch(temperature=0.02), 15
+SEARCH, WINDOW = LatentSearch(16, candidates=4000, steps=50, temperature=0.02), 15
 """The mean of restarts for more PSNR than the best one has; see docs/restoring.md."""
 
 DEGRADATIONS = {"noise": noisy, "fading": faded, "blur": blurred}
@@ -211,9 +211,15 @@ PHOTO_MASKS = {
 
 def make_photo_trainer(options: argparse.Namespace) -> ContextTrainer:
     """The game of a context encoder, with all kinds of damage."""
-    torch.manual_seed(options.seed)
-    shape, steps = (3, *SIZE), options.steps or PHOTO_STEPS
     damage = [boxes(SIZE, 0.5), boxes(SIZE, 0.25), lost_pixels(SIZE), scratches(SIZE, count=2)]
+    return make_context_trainer((3, *SIZE), damage, options)
+
+
+def make_context_trainer(
+    shape: tuple[int, int, int], damage: list, options: argparse.Namespace
+) -> ContextTrainer:
+    torch.manual_seed(options.seed)
+    steps = options.steps or PHOTO_STEPS
     slowing = LRSchedule(
         lambda optimizer: LambdaLR(optimizer, lambda step: max(0.02, 1 - step / steps)),
         interval="step",

@@ -12,9 +12,9 @@ the mean over damaged pixels of scikit-image's map. Against
   neighbour      the training image that is nearest by its known pixels
   blended        the same, blended in
 
-and ours: for digits the best of the restarts, unblended and blended, and the mean of restarts,
-which the example shows; for photographs the context encoder, and the latent search through a GAN of
-the same patches and as many batches.
+and ours: the latent search, for digits the best of the restarts, unblended and blended, and the
+mean of restarts, which the example shows; for photographs through a GAN of the same patches; and a
+context encoder, trained on the same images for the example's number of batches.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import argparse
 import json
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +76,24 @@ def measure_digits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     classifier = train_classifier(data)
     trainer = EXAMPLE["make_digit_trainer"](options)
     EXAMPLE["learn"](trainer, options, "digits.pt", lambda: data, EXAMPLE["DIGIT_STEPS"])
+    damage = list(EXAMPLE["DIGIT_MASKS"].values())
+    encoder = EXAMPLE["make_context_trainer"]((1, 28, 28), damage, options)
+    EXAMPLE["learn"](encoder, options, "digits_encoder.pt", lambda: data, EXAMPLE["PHOTO_STEPS"])
     images, labels = test[: options.digits]
     training, _ = data[:]
     results: dict[str, Any] = {"whole": {"accuracy": accuracy(classifier, images, labels)}}
     for kind, sampler in EXAMPLE["DIGIT_MASKS"].items():
         masks = sampler(len(images), torch.Generator().manual_seed(options.seed))
         filled = simple_means(images, masks, training)
-        best, mean = LatentSearch(), EXAMPLE["SEARCH"]
+        mean = EXAMPLE["SEARCH"]
+        best = replace(mean, temperature=0.0)
         for name, how in {
             "best, unblended": {"search": best, "blending": False},
             "best of restarts": {"search": best},
             "mean of restarts": {"search": mean},
         }.items():
             filled[name] = EXAMPLE["repair"](trainer, images, masks, seed=options.seed, **how)
+        filled["context encoder"] = EXAMPLE["fill_with"](encoder)(images, masks).clamp(-1, 1)
         results[kind] = judge(filled, images, masks, classifier, labels)
         report(f"digits, {kind}", results[kind])
         picture(options.out / f"digits_{kind}.png", images, masks, filled)
