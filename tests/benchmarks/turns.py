@@ -22,10 +22,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-import torch
-
-from vanillagan.errors import check_integer
-
 Tick = Callable[[], None]
 Row = Callable[[Tick], None]
 """Sets up, then makes steps forever and calls `tick` after each; picklable, so a function of a
@@ -68,12 +64,11 @@ def take_turns(
         The timing of each row, or, of a row that raised or ended, the last line of its error.
 
     Raises:
-        ValueError, TypeError: `rounds`, `steps` or `threads` is not a positive integer.
+        ValueError: `rounds`, `steps` or `threads` is not a positive integer.
     """
-    check_integer("rounds", rounds, minimum=1)
-    check_integer("steps", steps, minimum=1)
-    if threads is not None:
-        check_integer("threads", threads, minimum=1)
+    for name, number in (("rounds", rounds), ("steps", steps), ("threads", threads)):
+        if number is not None and number < 1:
+            raise ValueError(f"`{name}` must be a positive integer, got {number}")
 
     seconds: dict[str, list[float]] = {name: [] for name in rows}
     peaks: dict[str, int] = {}
@@ -138,6 +133,8 @@ def _run(row: Row, pipe: Connection, threads: int | None) -> None:
     baton = _Baton(pipe)
     try:
         if threads is not None:
+            import torch
+
             torch.set_num_threads(threads)
         baton.wait()
         row(baton.tick)
