@@ -45,12 +45,14 @@ class Options:
         batch_size: Real samples in a step.
         precision: "fp32", or "bf16" for autocast to bfloat16.
         networks: "perceptron" for those of the source, "conv" for those of the library's recipe.
+        seed: What the weights are drawn from, and the noise and the order of the loops by hand.
     """
 
     data: Path
     batch_size: int = 64
     precision: str = "fp32"
     networks: str = "perceptron"
+    seed: int = 0
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the networks run, in loops without a trainer."""
@@ -64,7 +66,7 @@ class Options:
 
 def own_networks(options: Options) -> tuple[nn.Module, nn.Module]:
     """The library's networks; the perceptrons are the source's in all that takes time."""
-    torch.manual_seed(0)
+    torch.manual_seed(options.seed)
     if options.networks == "conv":
         size = {"width": 32, "patch": 2}
         return ConvGenerator(LATENT_DIM, SAMPLE_SHAPE, **size), ConvDiscriminator(
@@ -84,7 +86,7 @@ def source_networks(options: Options, *, sigmoid: bool) -> tuple[nn.Module, nn.M
         generator, critic = own_networks(options)
         discriminator = nn.Sequential(critic, nn.Unflatten(0, (-1, 1)))
         return generator, discriminator.append(nn.Sigmoid()) if sigmoid else discriminator
-    torch.manual_seed(0)
+    torch.manual_seed(options.seed)
     pixels = math.prod(SAMPLE_SHAPE)
 
     def block(features_in: int, features_out: int, normalize: bool = True) -> list[nn.Module]:
@@ -133,7 +135,13 @@ def plain_loader(options: Options, *steps: object) -> DataLoader[tuple[Tensor, T
 
 def source(options: Options, tick: Tick) -> None:
     """The source's loop: a DataLoader, BCELoss on sigmoids, Adam as it comes, .item() each step."""
-    generator, discriminator = source_networks(options, sigmoid=True)
+    train_as_source(*source_networks(options, sigmoid=True), options, tick)
+
+
+def train_as_source(
+    generator: nn.Module, discriminator: nn.Module, options: Options, tick: Tick
+) -> None:
+    """Runs the source's loop on networks that may be looked at meanwhile."""
     loader = plain_loader(options, transforms.Resize(28))
     adversarial_loss = nn.BCELoss()
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=LR, betas=BETAS)
@@ -209,7 +217,7 @@ def _batches(options: Options) -> Iterator[Tensor]:
             yield images.index_select(0, indices).float().div_(127.5).sub_(1.0)
 
 
-class _Ticking(Callback):
+class Ticking(Callback):
     """Ends the turn, after all that other callbacks do in a step."""
 
     order = 9
@@ -223,14 +231,14 @@ class _Ticking(Callback):
 
 def trainer(options: Options, tick: Tick) -> None:
     """GANTrainer alone."""
-    _fit(options, [_Ticking(tick)])
+    _fit(options, [Ticking(tick)])
 
 
 def trainer_full(options: Options, tick: Tick) -> None:
     """GANTrainer with a progress bar, a CSV log, and a grid each 400 steps."""
     with tempfile.TemporaryDirectory() as folder:
         shown = [ProgressBar(), CSVLog(Path(folder, "log.csv")), SampleGrid(folder)]
-        _fit(options, [*shown, _Ticking(tick)])
+        _fit(options, [*shown, Ticking(tick)])
 
 
 def _fit(options: Options, callbacks: list[Callback]) -> None:
