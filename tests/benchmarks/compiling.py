@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from functools import partial
@@ -31,6 +30,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks.loops import Ticking
+from tests.benchmarks.machine import write_figures
 from tests.benchmarks.turns import Tick, take_turns
 from vanillagan import ConvDiscriminator, ConvGenerator, Discriminator, GANTrainer, Generator
 from vanillagan.data import ByteImages
@@ -60,8 +60,7 @@ def main() -> int:
     for networks in options.networks:
         for batch_size in options.batches:
             figures.append(compare(networks, batch_size, options.rounds, options.steps))
-            if options.json:
-                options.json.write_text(json.dumps(figures, indent=1))
+            write_figures(options.json, "tests.benchmarks.compiling", figures)
     wrong = [row for row in figures if row["difference"] is None or row["difference"] > TOLERANCE]
     return 1 if wrong else 0
 

@@ -17,7 +17,6 @@ less to wait for in a round: 8 of 60 steps with 4 workers.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.benchmarks.loops import Ticking
+from tests.benchmarks.machine import write_figures
 from tests.benchmarks.turns import Tick, take_turns
 from vanillagan import Discriminator, GANTrainer, Generator
 from vanillagan.data import cached
@@ -69,12 +69,11 @@ def main() -> None:
                 f"{row:14} {timing.median * 1e3:7.2f} ms a step "
                 f"{timing.peak_memory / 1e6:7.0f} MB at most"
             )
-    if options.json:
-        figures = {
-            row: timing if isinstance(timing, str) else asdict(timing)
-            for row, timing in timings.items()
-        }
-        options.json.write_text(json.dumps(figures, indent=1))
+    figures = {
+        row: timing if isinstance(timing, str) else asdict(timing)
+        for row, timing in timings.items()
+    }
+    write_figures(options.json, "tests.benchmarks.loading", figures)
 
 
 def write_pictures(folder: Path, count: int) -> None:

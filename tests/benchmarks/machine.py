@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -39,3 +40,19 @@ def describe_versions(*packages: str) -> dict[str, str]:
 def describe_command(module: str) -> str:
     """The command of this run of a module."""
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def write_figures(path: Path | None, module: str, figures: Any) -> None:
+    """Writes the figures of this run of a module, and what they depend on; nowhere without a path.
+
+    The file holds "figures" beside "command", "machine" and "versions".
+    """
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "command": describe_command(module),
+            "machine": describe_machine(),
+            "versions": describe_versions("torch", "torchvision", "vanillagan"),
+            "figures": figures,
+        }
+        path.write_text(json.dumps(content, indent=1))

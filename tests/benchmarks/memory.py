@@ -16,7 +16,6 @@ kept for good, are 8 bytes a step of it. Linux only.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.loops import Options, source, trainer
+from tests.benchmarks.machine import write_figures
 from tests.benchmarks.recipes import make_trainer
 from tests.benchmarks.turns import take_turns
 from vanillagan import Callback, GANTrainer, StepResult
@@ -90,9 +90,8 @@ def main() -> None:
         f"{curve.bytes[-1] / 1e6:.1f} MB at step {curve.steps[-1]:,}: "
         f"{slope:+.0f} bytes a step in the second half"
     )
-    if options.json:
-        figures = {"peaks": peaks, "steps": curve.steps, "bytes": curve.bytes, "slope": slope}
-        options.json.write_text(json.dumps(figures, indent=1))
+    figures = {"peaks": peaks, "steps": curve.steps, "bytes": curve.bytes, "slope": slope}
+    write_figures(options.json, "tests.benchmarks.memory", figures)
 
 
 def grow(root: Path, steps: int) -> Memory:

@@ -42,9 +42,8 @@ def main() -> None:
         (time_to_quality, options.quality),
     ):
         if path is not None:
-            draw(json.loads(path.read_text())).savefig(
-                options.out / f"{draw.__name__}.png", dpi=120
-            )
+            figures = json.loads(path.read_text())["figures"]
+            draw(figures).savefig(options.out / f"{draw.__name__}.png", dpi=120)
 
 
 def scaling(axes: dict[str, dict[str, Any]]) -> Figure:
@@ -83,10 +82,10 @@ def memory(figures: dict[str, Any]) -> Figure:
     return figure
 
 
-def time_to_quality(content: dict[str, Any]) -> Figure:
+def time_to_quality(figures: dict[str, Any]) -> Figure:
     """The Frechet distance against seconds: each seed faintly, and the median over them."""
     runs: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in content["rows"]:
+    for row in figures["rows"]:
         runs[row["name"]][row["seed"]].append(row)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -102,7 +101,7 @@ def time_to_quality(content: dict[str, Any]) -> Figure:
             color=colour, marker="o", markersize=3, label=f"{name}, {len(seeds)} seeds",
         )  # fmt: skip
     axes.axhline(
-        content["real"]["frechet"], color="grey", linestyle=":", label="real training images"
+        figures["real"]["frechet"], color="grey", linestyle=":", label="real training images"
     )
     axes.set(
         xscale="log",

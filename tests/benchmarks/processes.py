@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tests.benchmarks.machine import write_figures
 from vanillagan import (
     Callback,
     ConvDiscriminator,
@@ -99,8 +100,7 @@ def main() -> None:
                 f"the time in the exchange   {speeds[count] / speeds['1']:.2f} of one",
                 flush=True,
             )
-        if options.json:
-            options.json.write_text(json.dumps(figures, indent=1))
+        write_figures(options.json, "tests.benchmarks.processes", figures)
 
 
 def launch(networks: str, count: str, steps: int) -> dict[str, float]:

@@ -22,7 +22,6 @@ start takes where a turn comes to it.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks.loops import Ticking
+from tests.benchmarks.machine import write_figures
 from tests.benchmarks.turns import Tick, take_turns
 from vanillagan import Callback, Discriminator, GANTrainer, Generator, StepResult
 from vanillagan.data import ByteImages
@@ -82,8 +82,7 @@ def main() -> None:
                 said = timing if failed else f"{1 / timing.median:8.1f} steps/s"
                 print(f"{axis:10} {name:>10} {said}", flush=True)
                 figures[axis][name] = timing if failed else asdict(timing)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1))
+    write_figures(options.json, "tests.benchmarks.scaling", figures)
 
 
 def write_images(path: Path, count: int) -> None:

@@ -18,13 +18,14 @@ Beside them, for the first two, the ratio of the seconds of the import statement
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tests.benchmarks.machine import write_figures
 
 ROOT = Path(__file__).parents[2]
 FRAME = """
@@ -87,11 +88,10 @@ def main() -> None:
             line += f"   {whole / statistics.median(seconds[other][1:]):.3f} of {other}"
             line += f"   ({part / statistics.median(inside[other][1:]):.3f} inside the process)"
         print(line)
-    if options.json:
-        figures = {
-            name: {"seconds": seconds[name][1:], "inside": inside[name][1:]} for name in PROGRAMS
-        }
-        options.json.write_text(json.dumps(figures, indent=1))
+    figures = {
+        name: {"seconds": seconds[name][1:], "inside": inside[name][1:]} for name in PROGRAMS
+    }
+    write_figures(options.json, "tests.benchmarks.startup", figures)
 
 
 def run(program: str, words: list[str]) -> tuple[float, float]:

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from tests.benchmarks.digits import Judge
 from tests.benchmarks.loops import Options, source_networks, train_as_source
-from tests.benchmarks.machine import describe_machine, describe_versions
+from tests.benchmarks.machine import write_figures
 from tests.benchmarks.recipes import make_trainer
 from vanillagan import EMA, R1, Discriminator, GANTrainer, Generator
 from vanillagan.data import ByteImages, normal_latent
@@ -118,7 +118,7 @@ class Record:
         self.judge = judge
         self.rows: list[dict[str, Any]] = []
         if path.exists():
-            self.rows = json.loads(path.read_text())["rows"]
+            self.rows = json.loads(path.read_text())["figures"]["rows"]
 
     def run(self, name: str, seed: int, *, last: float) -> Look | None:
         """Begins a run, or gives None if it was looked at to its last epoch before."""
@@ -130,14 +130,8 @@ class Record:
         def look(epoch: float, seconds: float, samples: Tensor) -> None:
             row = {"name": name, "seed": seed, "epoch": epoch, "seconds": seconds}
             self.rows.append(row | self.judge(samples))
-            content = {
-                "accuracy": self.judge.accuracy,
-                "real": self.judge.real,
-                "machine": describe_machine(),
-                "versions": describe_versions("torch", "vanillagan"),
-                "rows": self.rows,
-            }
-            self.path.write_text(json.dumps(content, indent=1))
+            figures = {"accuracy": self.judge.accuracy, "real": self.judge.real, "rows": self.rows}
+            write_figures(self.path, "tests.benchmarks.time_to_quality", figures)
             print(
                 f"{name:9} seed {seed} epoch {epoch:7.3f} {seconds:7.1f} s: "
                 f"Frechet distance {self.rows[-1]['frechet']:.1f}",
