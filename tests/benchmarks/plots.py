@@ -31,16 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, draw in (("scaling", scaling), ("memory", memory), ("quality", time_to_quality)):
+    plots = {"scaling": scaling, "memory": memory, "quality": time_to_quality}
+    for name, draw in plots.items():
         meaning = f"what tests.benchmarks.{draw.__name__} has written"
         parser.add_argument(f"--{name}", type=Path, help=meaning, metavar="FILE")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), metavar="FOLDER")
     options = parser.parse_args()
-    for draw, path in (
-        (scaling, options.scaling),
-        (memory, options.memory),
-        (time_to_quality, options.quality),
-    ):
+    for name, draw in plots.items():
+        path = getattr(options, name)
         if path is not None:
             figures = json.loads(path.read_text())["figures"]
             draw(figures).savefig(options.out / f"{draw.__name__}.png", dpi=120)
