@@ -179,10 +179,9 @@ def test_caching_leaves_no_trace_in_the_random_state():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def one_of_another_shape(place: int, shape: tuple[int, ...]) -> Rows:
-    rows = [torch.zeros(3, 2, 2)] * 300
-    rows[place:] = [torch.zeros(shape)] * (300 - place)
-    return Rows(rows)
+def changing(place: int, other: torch.Tensor) -> Rows:
+    """Samples of shape (3, 2, 2), and from one place on another one."""
+    return Rows([torch.zeros(3, 2, 2)] * place + [other] * (300 - place))
 
 
 @pytest.mark.parametrize(
@@ -194,17 +193,18 @@ def one_of_another_shape(place: int, shape: tuple[int, ...]) -> Rows:
             TypeError,
             "`dataset` must be a map-style dataset, got IterableDataset",
         ),
-        (Rows(["a", "b"]), TypeError, "`batch` must be a tensor, a pair"),
+        (Rows(["a", "b"]), TypeError, "`dataset` must be a dataset that gives tensors, got"),
         (Rows([[object()]]), ValueError, "`dataset` must give tensors of one shape, got: .*object"),
-        (one_of_another_shape(9, (3, 4, 4)), ValueError, "must give tensors of one shape, got: "),
+        (changing(9, torch.zeros(3, 4, 4)), ValueError, "must give tensors of one shape, got: "),
         (
-            one_of_another_shape(256, (1, 2, 2)),
+            changing(256, torch.zeros(1, 2, 2)),
             ValueError,
-            r"must give samples of one shape, got \(3, 2, 2\) and \(1, 2, 2\)",
+            r"samples of one shape and dtype, got \(3, 2, 2\) of .*32 and \(1, 2, 2\) of .*32",
         ),
+        (changing(256, pixels(1)[0]), ValueError, r"\(3, 2, 2\) of .*32 and \(3, 2, 2\) of .*int8"),
         (Flipped(torch.rand(50, 2)), ValueError, "must give the same sample .* are random"),
     ],
-    ids=["empty", "iterable", "strings", "objects", "in-a-batch", "between-batches", "random"],
+    ids=["empty", "iterable", "strings", "objects", "shape-in-a-batch", "shape", "dtype", "random"],
 )
 def test_what_cannot_be_cached_is_named(dataset, error, message):
     with pytest.raises(error, match=message):

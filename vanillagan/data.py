@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from vanillagan.errors import check_integer, check_integers, check_kind
 from vanillagan.runtime import isolated_rng
@@ -140,7 +140,9 @@ PROBES = 16
 """So many samples are read twice, since a random transform may now and then do the same."""
 
 
-def cached(dataset: Dataset[Any], *, workers: int = 0) -> ByteImages | TensorDataset:
+def cached(
+    dataset: Dataset[Any] | Sequence[Any], *, workers: int = 0
+) -> ByteImages | TensorDataset:
     """Reads every sample once, with its transforms, and keeps all of them in memory.
 
     Training then reads them by the batch instead of running the transforms in each epoch, so these
@@ -168,7 +170,8 @@ def cached(dataset: Dataset[Any], *, workers: int = 0) -> ByteImages | TensorDat
     """
     check_integer("workers", workers, minimum=0)
     source: Any = dataset
-    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+    reads = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    if not reads or isinstance(source, IterableDataset):
         raise TypeError(f"`dataset` must be a map-style dataset, got {type(source).__name__}")
     if len(source) == 0:
         raise ValueError("`dataset` must hold at least one sample, got an empty one")
@@ -185,14 +188,18 @@ def cached(dataset: Dataset[Any], *, workers: int = 0) -> ByteImages | TensorDat
     start = 0
     for batch in loader:
         for part, whole in zip(batch.inputs, kept, strict=True):
-            if part.shape[1:] != whole.shape[1:]:  # it might be broadcast
-                raise ValueError(
-                    "`dataset` must give samples of one shape, got "
-                    f"{tuple(whole.shape[1:])} and {tuple(part.shape[1:])}"
+            if part[0].shape != whole[0].shape or part.dtype != whole.dtype:
+                raise ValueError(  # or else it might be broadcast, or rounded to bytes
+                    f"`dataset` must give samples of one shape and dtype, got {_kind(whole)} and "
+                    f"{_kind(part)}"
                 )
             whole[start : start + len(part)] = part
         start += len(batch.samples)
     return ByteImages(*kept) if kept[0].dtype == torch.uint8 else TensorDataset(*kept)
+
+
+def _kind(batch: Tensor) -> str:
+    return f"{tuple(batch.shape[1:])} of {batch.dtype}"
 
 
 def _first_samples(dataset: Any, *, seed: int) -> Batch:
@@ -205,9 +212,12 @@ def _join(samples: list[Any]) -> Batch:
     """A batch of samples that a dataset gives."""
     parts = [Batch.of(sample).inputs for sample in samples]
     try:
-        return Batch(*default_collate(parts))
+        joined = default_collate(parts)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"`dataset` must give tensors of one shape, got: {error}") from error
+    for part in joined:
+        check_kind("dataset", part, Tensor, "a dataset that gives tensors")
+    return Batch(*joined)
 
 
 def rows(data: Any, index: Any) -> Any:
