@@ -1,6 +1,6 @@
 """Does `compile=True` pay, and are its results the same?
 
-    python -m tests.benchmarks.compiling [--networks perceptrons ...] [--batches 64 256 1024]
+    python -m tests.benchmarks.compiling [--networks perceptron conv] [--batches 64 256 1024]
                                          [--rounds 12] [--steps 10] [--json FILE]
 
 Rows take turns, each in a process of its own, and train on random images of MNIST's size:
@@ -29,16 +29,13 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.loops import Ticking
+from tests.benchmarks.loops import Options, Ticking, own_networks
 from tests.benchmarks.machine import write_figures
 from tests.benchmarks.turns import Tick, take_turns
-from vanillagan import ConvDiscriminator, ConvGenerator, Discriminator, GANTrainer, Generator
+from vanillagan import GANTrainer
 from vanillagan.data import ByteImages
 
-NETWORKS = {
-    "perceptrons": (Generator, Discriminator),
-    "convolutions": (ConvGenerator, ConvDiscriminator),
-}
+NETWORKS = ("perceptron", "conv")
 WAYS = ("eager", "compiled", "by shape")
 WARM_UP = 3
 CHECKED = 20
@@ -101,8 +98,7 @@ def compare(networks: str, batch_size: int, rounds: int, steps: int) -> dict[str
 
 def make_trainer(networks: str, way: str, **options: Any) -> GANTrainer:
     """A trainer whose networks run in that way."""
-    torch.manual_seed(0)
-    players = [network() for network in NETWORKS[networks]]
+    players = own_networks(Options(Path(), networks=networks))
     trainer = GANTrainer(*players, compile=way == "compiled", device="cpu", **options)
     if way == "by shape":
         for name, player in trainer.players.items():

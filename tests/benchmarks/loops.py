@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +51,8 @@ class Options:
 
     data: Path
     batch_size: int = 64
-    precision: str = "fp32"
-    networks: str = "perceptron"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    networks: Literal["perceptron", "conv"] = "perceptron"
     seed: int = 0
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -68,10 +69,8 @@ def own_networks(options: Options) -> tuple[nn.Module, nn.Module]:
     """The library's networks; the perceptrons are the source's in all that takes time."""
     torch.manual_seed(options.seed)
     if options.networks == "conv":
-        size = {"width": 32, "patch": 2}
-        return ConvGenerator(LATENT_DIM, SAMPLE_SHAPE, **size), ConvDiscriminator(
-            SAMPLE_SHAPE, **size
-        )
+        generator = ConvGenerator(LATENT_DIM, SAMPLE_SHAPE, width=32, patch=2)
+        return generator, ConvDiscriminator(SAMPLE_SHAPE, width=32, patch=2)
     return Generator(LATENT_DIM, SAMPLE_SHAPE), Discriminator(SAMPLE_SHAPE)
 
 

@@ -1,6 +1,6 @@
 """Do two processes train nearly twice as fast as one?
 
-    python -m tests.benchmarks.processes [--networks perceptrons ...] [--rounds 5] [--json FILE]
+    python -m tests.benchmarks.processes [--networks perceptron conv] [--rounds 5] [--json FILE]
 
 Each row is started by `torchrun`, with one thread in each process (OMP_NUM_THREADS=1) and batches
 of 256 for each: one process alone with batches of 256, and two with batches of 512. The rows take
@@ -24,22 +24,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tests.benchmarks.loops import Options, own_networks
 from tests.benchmarks.machine import write_figures
 from vanillagan import (
     Callback,
-    ConvDiscriminator,
-    ConvGenerator,
-    Discriminator,
     GANTrainer,
-    Generator,
     StepResult,
 )
 from vanillagan.data import ByteImages
 
-NETWORKS = {
-    "perceptrons": (Generator, Discriminator),
-    "convolutions": (ConvGenerator, ConvDiscriminator),
-}
+NETWORKS = ("perceptron", "conv")
 BATCH_SIZE = 256
 WARM_UP = 5
 
@@ -117,7 +111,7 @@ def launch(networks: str, count: str, steps: int) -> dict[str, float]:
 def work(networks: str, steps: int) -> None:
     """One of the processes: trains, and the first one prints its figures."""
     clock = Clock()
-    players = [network() for network in NETWORKS[networks]]
+    players = own_networks(Options(Path(), networks=networks))
     trainer = GANTrainer(*players, device="cpu", callbacks=[clock])
     batch_size = BATCH_SIZE * trainer.processes.count
     images = torch.randint(256, (20 * batch_size, 1, 28, 28), dtype=torch.uint8)

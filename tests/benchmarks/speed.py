@@ -20,7 +20,7 @@ ratios of medians. A row that doesn't run says why.
     limit           the matrix products or convolutions of a step and fused Adam, nothing else
 
 source, ignite, lightning and torchgan train the networks as the source writes them; the extra
-`bench` installs the peers. A comparison of all rows takes about 5 minutes at batch 64 on two cores.
+`bench` installs the peers. A comparison of all rows takes a few minutes at batch 64 on two cores.
 """
 
 from __future__ import annotations
