@@ -138,6 +138,16 @@ class Drawn(Rows):
         return super().__getitem__(index)
 
 
+class Stream(IterableDataset):
+    """Has a length, but no places."""
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        yield torch.zeros(2)
+
+
 class Flipped(Rows):
     """Turns a row round half of the time."""
 
@@ -189,9 +199,9 @@ def changing(place: int, other: torch.Tensor) -> Rows:
     [
         (Rows([]), ValueError, "`dataset` must hold at least one sample"),
         (
-            IterableDataset(),
+            Stream(),
             TypeError,
-            "`dataset` must be a map-style dataset, got IterableDataset",
+            "`dataset` must be a map-style dataset, got Stream",
         ),
         (Rows(["a", "b"]), TypeError, "`dataset` must be a dataset that gives tensors, got"),
         (Rows([[object()]]), ValueError, "`dataset` must give tensors of one shape, got: .*object"),

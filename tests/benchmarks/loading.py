@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.loading [--pictures 4000] [--rounds 8] [--steps 60] [--json FILE]
 
-Pieces of photographs, 64x64 RGB, are written as JPEG files; then perceptrons train on them in
-batches of 64. Needs the extra `examples`. The rows take turns, each in a process of its own:
+Pieces of photographs, 64x64 RGB, are written as JPEG files; then small perceptrons, so that
+the reading counts, train on them in batches of 64. Needs the extra `examples`. The rows take turns, each in a process of its own:
 
     0, 1, 2, 4 workers     a DataLoader over torchvision's ImageFolder, with so many workers
     cached                 `cached(dataset)`: the same floats, in memory
@@ -115,7 +115,7 @@ def read_folder(folder: Path, tick: Tick) -> None:
 
 def train(data: Any, tick: Tick) -> None:
     shape = (3, SIZE, SIZE)
-    players = Generator(sample_shape=shape), Discriminator(shape)
+    players = Generator(sample_shape=shape, hidden=(128, 256)), Discriminator(shape, hidden=(128,))
     trainer = GANTrainer(*players, device="cpu", callbacks=[Ticking(tick)])
     trainer.fit(data, epochs=sys.maxsize, batch_size=BATCH_SIZE)
 

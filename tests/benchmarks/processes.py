@@ -26,11 +26,7 @@ from torch import nn
 
 from tests.benchmarks.loops import Options, own_networks
 from tests.benchmarks.machine import write_figures
-from vanillagan import (
-    Callback,
-    GANTrainer,
-    StepResult,
-)
+from vanillagan import Callback, GANTrainer, StepResult
 from vanillagan.data import ByteImages
 
 NETWORKS = ("perceptron", "conv")
