@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.loading [--pictures 4000] [--rounds 8] [--steps 60] [--json FILE]
 
-Pieces of photographs, 64x64 RGB, are written as JPEG files; then small perceptrons, so that
-the reading counts, train on them in batches of 64. Needs the extra `examples`. The rows take turns, each in a process of its own:
+Pieces of photographs, 64x64 RGB, are written as JPEG files; then small perceptrons train on them in
+batches of 64, small so that the reading counts. Needs the extra `examples`. The rows take turns,
+each in a process of its own:
 
     0, 1, 2, 4 workers     a DataLoader over torchvision's ImageFolder, with so many workers
     cached                 `cached(dataset)`: the same floats, in memory
