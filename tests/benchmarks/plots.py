@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 LABELS = {
     "batch": "real samples in a batch",
-    "width": "width of the hidden layers, over the source's",
+    "width": "width of the networks, over the source's",
     "samples": "images in the data, mapped into memory",
     "d_steps": "steps of D for one of G",
     "callbacks": "callbacks that hear of each step",
@@ -61,10 +61,10 @@ def scaling(axes: dict[str, dict[str, Any]]) -> Figure:
             place.axhline(speed, color="grey", linestyle=":", label="60,000 in memory")
             place.legend()
         place.set(xscale="symlog" if axis == "callbacks" else "log", xlabel=LABELS[axis])
-        if axis in ("batch", "width"):
-            place.set(yscale="log")
-        else:
-            place.set(ylim=(0, None))
+        places = [x for x, _ in points]
+        place.set_xticks(places, labels=[f"{x:,.0f}" if x > 1 else f"{x:g}" for x in places])
+        place.minorticks_off()
+        place.set(ylim=(0, None))
         place.grid(alpha=0.3)
     figure.axes[0].set(ylabel="steps a second")
     return figure
