@@ -60,7 +60,7 @@ INTERRUPTED = 130
 
 def main() -> int:
     options = parse_options()
-    plt = require("matplotlib.pyplot", extra="examples", user="examples/mnist.py")
+    require("matplotlib", extra="examples", user="examples/mnist.py")
     data, which = mnist_or_5000(
         options.data, image_size=options.img_size, channels=options.channels
     )
@@ -101,7 +101,7 @@ def main() -> int:
         print(f"\nStopped at batch {trainer.progress.step:,} and saved {checkpoint}. Go on with:")
         print(f"  python {shlex.join([*words, '--resume', str(checkpoint)])}")
         return INTERRUPTED
-    plot_losses(plt, trainer.history, options.out / "losses.png")
+    plot_losses(trainer.history, options.out / "losses.png")
     grid.film_strip(options.out / "film_strip.png")
     print(f"Trained for {time.monotonic() - started:.0f} s. Look at:")
     print(f"  samples      {grid.folder / str(trainer.progress.step)}.png")
@@ -162,9 +162,12 @@ def save(trainer: GANTrainer, path: Path) -> None:
     signal.signal(signal.SIGINT, before)
 
 
-def plot_losses(plt, history: History, path: Path) -> None:
+def plot_losses(history: History, path: Path) -> None:
     """Both losses, each batch faintly and their running mean over it."""
-    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    from matplotlib.figure import Figure  # at the end, so that training starts sooner
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
     for name, losses in (
         ("discriminator", history.discriminator_loss),
         ("generator", history.generator_loss),

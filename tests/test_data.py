@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from tests.conftest import Rows
 from vanillagan import Batch, Generator
-from vanillagan.data import ByteImages, latent_sampler_of, normal_latent, uniform_latent
+from vanillagan.data import ByteImages, cached, latent_sampler_of, normal_latent, uniform_latent
 
 
 def pixels(n: int = 4) -> torch.Tensor:
@@ -120,6 +121,104 @@ def test_a_dataloader_reads_byte_images():
 def test_wrong_images_or_labels_are_named(images, labels, error, message):
     with pytest.raises(error, match=message):
         ByteImages(images, labels)
+
+
+# -- a cache in memory -----------------------------------------------------------------------------
+
+
+class Drawn(Rows):
+    """Counts how often each sample is read."""
+
+    def __init__(self, rows) -> None:
+        super().__init__(rows)
+        self.reads = [0] * len(rows)
+
+    def __getitem__(self, index):
+        self.reads[index] += 1
+        return super().__getitem__(index)
+
+
+class Stream(IterableDataset):
+    """Has a length, but no places."""
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        yield torch.zeros(2)
+
+
+class Flipped(Rows):
+    """Turns a row round half of the time."""
+
+    def __getitem__(self, index):
+        row = super().__getitem__(index)
+        return row.flip(0) if torch.rand(()) < 0.5 else row
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_floats_are_cached_as_floats_with_their_labels(workers):
+    samples = torch.rand(600, 3, dtype=torch.float64)
+    data = cached(Rows([(sample, index) for index, sample in enumerate(samples)]), workers=workers)
+    assert type(data) is TensorDataset
+    kept, labels = data.tensors
+    assert torch.equal(kept, samples)
+    assert kept.dtype == torch.float64
+    assert torch.equal(labels, torch.arange(600))
+
+
+def test_bytes_are_cached_as_bytes():
+    images = pixels(5)
+    data = cached(Rows([{"image": image, "label": 7} for image in images]))
+    assert isinstance(data, ByteImages)
+    assert torch.equal(data.images, images)
+    assert data.labels.tolist() == [7] * 5
+    assert cached(Rows(list(images))).labels is None
+
+
+def test_each_sample_is_read_once_but_for_the_few_that_show_random_transforms():
+    data = Drawn(torch.rand(300, 2))
+    cached(data)
+    assert sorted(set(data.reads)) == [1, 3]
+    assert data.reads.count(1) > 200
+
+
+def test_caching_leaves_no_trace_in_the_random_state():
+    state = torch.get_rng_state()
+    cached(Rows(torch.zeros(3, 2)))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def changing(place: int, other: torch.Tensor) -> Rows:
+    """Samples of shape (3, 2, 2), and from one place on another one."""
+    return Rows([torch.zeros(3, 2, 2)] * place + [other] * (300 - place))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "error", "message"),
+    [
+        (Rows([]), ValueError, "`dataset` must hold at least one sample"),
+        (
+            Stream(),
+            TypeError,
+            "`dataset` must be a map-style dataset, got Stream",
+        ),
+        (Rows(["a", "b"]), TypeError, "`dataset` must be a dataset that gives tensors, got"),
+        (Rows([[object()]]), ValueError, "`dataset` must give tensors of one shape, got: .*object"),
+        (changing(9, torch.zeros(3, 4, 4)), ValueError, "must give tensors of one shape, got: "),
+        (
+            changing(256, torch.zeros(1, 2, 2)),
+            ValueError,
+            r"samples of one shape and dtype, got \(3, 2, 2\) of .*32 and \(1, 2, 2\) of .*32",
+        ),
+        (changing(256, pixels(1)[0]), ValueError, r"\(3, 2, 2\) of .*32 and \(3, 2, 2\) of .*int8"),
+        (Flipped(torch.rand(50, 2)), ValueError, "must give the same sample .* are random"),
+    ],
+    ids=["empty", "iterable", "strings", "objects", "shape-in-a-batch", "shape", "dtype", "random"],
+)
+def test_what_cannot_be_cached_is_named(dataset, error, message):
+    with pytest.raises(error, match=message):
+        cached(dataset)
 
 
 # -- noise -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -195,6 +196,19 @@ def test_labels_stay_with_their_samples():
         assert torch.allclose((samples.flatten() + 1) * 127.5, labels.float())
     for samples, labels in batches_of(TensorDataset(numbers(9), torch.arange(9))):
         assert torch.equal(samples.flatten(), labels.float())
+
+
+def test_a_file_mapped_into_memory_is_read_by_the_batch_and_never_as_a_whole(tmp_path):
+    """100 GB, all of it holes, which fit on any disk but hardly into memory."""
+    shape = (100_000, 1, 1000, 1000)
+    path, size = tmp_path / "images", math.prod(shape)
+    with path.open("wb") as file:
+        file.truncate(size)
+    mapped = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+    source = open_source(ByteImages(mapped.view(shape)), Order(0), 4)
+    samples = next(source.batches(0, 0))
+    assert samples.shape == (4, 1, 1000, 1000)
+    assert bool((samples == -1).all())
 
 
 class Indexing(TorchDispatchMode):

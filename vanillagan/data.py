@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from vanillagan.errors import check_integer, check_integers, check_kind
+from vanillagan.runtime import isolated_rng
 
-__all__ = ["Batch", "ByteImages", "LatentSampler", "normal_latent", "uniform_latent"]
+__all__ = ["Batch", "ByteImages", "LatentSampler", "cached", "normal_latent", "uniform_latent"]
 
 LatentSampler: TypeAlias = Callable[[int, torch.Generator], Tensor]
 """Draws n latents from a random generator: `(n, generator) -> Tensor (n, ...)`, on the CPU."""
@@ -91,7 +92,8 @@ def is_finite(tensor: Tensor) -> bool:
 class ByteImages(Dataset[Any]):
     """Images kept as bytes, scaled to floats in [-1, 1] as they are read.
 
-    A quarter of the memory of floats, and read by the batch.
+    A quarter of the memory of floats, and read by the batch. Images of a file that is mapped into
+    memory, as `torch.from_file` gives, are read from it as they are needed.
 
     Args:
         images: Bytes, shape (N, channels, height, width), dtype uint8.
@@ -132,6 +134,90 @@ class ByteImages(Dataset[Any]):
         """Reads one image by an int, or a batch by a tensor or a slice of indices."""
         samples: Tensor = rows(self.images, index).to(torch.float32).div_(127.5).sub_(1.0)
         return samples if self.labels is None else (samples, rows(self.labels, index))
+
+
+PROBES = 16
+"""So many samples are read twice, since a random transform may now and then do the same."""
+
+
+def cached(
+    dataset: Dataset[Any] | Sequence[Any], *, workers: int = 0
+) -> ByteImages | TensorDataset:
+    """Reads every sample once, with its transforms, and keeps all of them in memory.
+
+    Training then reads them by the batch instead of running the transforms in each epoch, so these
+    must give the same each time: random ones would be frozen, which is an error where it shows.
+
+    Args:
+        dataset: Any map-style dataset whose samples are of one shape: tensors, pairs
+            (sample, label), or mappings as `Batch.of` takes.
+        workers: Processes that read, at least 0; none reads in this one.
+
+    Returns:
+        `ByteImages` of samples that are bytes (torchvision's `PILToTensor` gives them), a quarter
+        of the memory; of floats a `TensorDataset`. With the labels, if there are any.
+
+    Raises:
+        ValueError: The dataset is empty, its samples are no tensors or differ in shape, or one is
+            not the same when it is read again.
+        TypeError: It is no map-style dataset, or its samples have another form.
+
+    Example:
+        >>> halves = cached([(torch.tensor([number / 2]), number) for number in range(4)])
+        >>> samples, labels = halves[1:3]
+        >>> samples.flatten(), labels
+        (tensor([0.5000, 1.0000]), tensor([1, 2]))
+    """
+    check_integer("workers", workers, minimum=0)
+    source: Any = dataset
+    reads = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    if not reads or isinstance(source, IterableDataset):
+        raise TypeError(f"`dataset` must be a map-style dataset, got {type(source).__name__}")
+    if len(source) == 0:
+        raise ValueError("`dataset` must hold at least one sample, got an empty one")
+    first, again = _first_samples(source, seed=0), _first_samples(source, seed=1)
+    if not all(map(torch.equal, first.inputs, again.inputs)):
+        raise ValueError(
+            "`dataset` must give the same sample each time, got another one in a second reading: "
+            "its transforms are random"
+        )
+    kept = [torch.empty(len(source), *part.shape[1:], dtype=part.dtype) for part in first.inputs]
+    loader = DataLoader(
+        source, batch_size=256, num_workers=workers, collate_fn=_join, generator=torch.Generator()
+    )
+    start = 0
+    for batch in loader:
+        for part, whole in zip(batch.inputs, kept, strict=True):
+            if part[0].shape != whole[0].shape or part.dtype != whole.dtype:
+                raise ValueError(  # or else it might be broadcast, or rounded to bytes
+                    f"`dataset` must give samples of one shape and dtype, got {_kind(whole)} and "
+                    f"{_kind(part)}"
+                )
+            whole[start : start + len(part)] = part
+        start += len(batch.samples)
+    return ByteImages(*kept) if kept[0].dtype == torch.uint8 else TensorDataset(*kept)
+
+
+def _kind(batch: Tensor) -> str:
+    return f"{tuple(batch.shape[1:])} of {batch.dtype}"
+
+
+def _first_samples(dataset: Any, *, seed: int) -> Batch:
+    """A few samples, read with random states of the seed."""
+    with isolated_rng(seed):
+        return _join([dataset[index] for index in range(min(PROBES, len(dataset)))])
+
+
+def _join(samples: list[Any]) -> Batch:
+    """A batch of samples that a dataset gives."""
+    parts = [Batch.of(sample).inputs for sample in samples]
+    try:
+        joined = default_collate(parts)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"`dataset` must give tensors of one shape, got: {error}") from error
+    for part in joined:
+        check_kind("dataset", part, Tensor, "a dataset that gives tensors")
+    return Batch(*joined)
 
 
 def rows(data: Any, index: Any) -> Any:

@@ -136,4 +136,4 @@ def _as_images(digits: Tensor, labels: Tensor, image_size: int, channels: int) -
         images = torch.cat(
             [resize(part, [image_size, image_size], antialias=True) for part in images.split(1000)]
         )
-    return ByteImages(images.repeat(1, channels, 1, 1), labels)
+    return ByteImages(images.expand(-1, channels, -1, -1).contiguous(), labels)

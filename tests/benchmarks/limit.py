@@ -1,0 +1,110 @@
+"""The limit of a training step, as a row of `turns`: its products and Adam, and nothing else."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from tests.benchmarks.loops import BETAS, LATENT_DIM, LR, SAMPLE_SHAPE, Options, own_networks
+from tests.benchmarks.turns import Tick
+
+convolution = torch.ops.aten.convolution
+convolution_backward = torch.ops.aten.convolution_backward
+
+
+def limit(options: Options, tick: Tick) -> None:
+    """The matrix products or convolutions of a step, and fused Adam, on tensors made beforehand.
+
+    A step makes N fakes (G forward), scores them (D forward), goes back through D's inputs, which
+    frozen weights leave, and through G; then it scores 2N images and goes back to D's weights. No
+    layer that comes first needs the gradient of its input where that is noise or data.
+
+    No biases, activations, BatchNorm, losses, noise or data; the gradients Adam takes are fixed.
+    """
+    generator, discriminator = own_networks(options)
+    n = options.batch_size
+    dtype = torch.float32 if options.precision == "fp32" else torch.bfloat16
+    make = _products(generator, torch.randn(n, LATENT_DIM), dtype)
+    fool = _products(discriminator, torch.randn(n, *SAMPLE_SHAPE), dtype)
+    judge = _products(discriminator, torch.randn(2 * n, *SAMPLE_SHAPE), dtype)
+    optimizers = []
+    for network in (generator, discriminator):
+        for weight in network.parameters():
+            weight.grad = torch.full_like(weight, 1e-3)
+        optimizers.append(torch.optim.Adam(network.parameters(), lr=LR, betas=BETAS, fused=True))
+
+    while True:
+        _forward(make)
+        _forward(fool)
+        for product in reversed(fool):
+            product.backward(to_input=True, to_weight=False)
+        _backward(make)
+        optimizers[0].step()
+        _forward(judge)
+        _backward(judge)
+        optimizers[1].step()
+        tick()
+
+
+def _forward(products: list[_Linear | _Conv]) -> None:
+    for product in products:
+        product.forward()
+
+
+def _backward(products: list[_Linear | _Conv]) -> None:
+    for product in reversed(products[1:]):
+        product.backward(to_input=True, to_weight=True)
+    products[0].backward(to_input=False, to_weight=True)
+
+
+def _products(network: nn.Module, inputs: Tensor, dtype: torch.dtype) -> list[_Linear | _Conv]:
+    """The products of a network, in the order and of the shapes in which it computes them."""
+    products: list[_Linear | _Conv] = []
+    kinds = {nn.Linear: _Linear, nn.Conv2d: _Conv}
+
+    def note(layer: nn.Module, arguments: tuple[Tensor], output: Tensor) -> None:
+        products.append(kinds[type(layer)](layer, arguments[0].shape, output.shape, dtype))
+
+    hooks = [
+        layer.register_forward_hook(note) for layer in network.modules() if type(layer) in kinds
+    ]
+    with torch.no_grad():
+        network(inputs)
+    for hook in hooks:
+        hook.remove()
+    return products
+
+
+class _Linear:
+    """x W' and its two gradients, into tensors made beforehand."""
+
+    def __init__(self, layer: nn.Linear, x: torch.Size, y: torch.Size, dtype: torch.dtype) -> None:
+        self.weight = layer.weight.detach().to(dtype)
+        self.x, self.grad_y = torch.randn(x, dtype=dtype), torch.randn(y, dtype=dtype)
+        self.y, self.grad_x = torch.empty_like(self.grad_y), torch.empty_like(self.x)
+        self.grad_weight = torch.empty_like(self.weight)
+
+    def forward(self) -> None:
+        torch.mm(self.x, self.weight.t(), out=self.y)
+
+    def backward(self, *, to_input: bool, to_weight: bool) -> None:
+        if to_input:
+            torch.mm(self.grad_y, self.weight, out=self.grad_x)
+        if to_weight:
+            torch.mm(self.grad_y.t(), self.x, out=self.grad_weight)
+
+
+class _Conv:
+    """A convolution and its two gradients."""
+
+    def __init__(self, layer: nn.Conv2d, x: torch.Size, y: torch.Size, dtype: torch.dtype) -> None:
+        self.x, self.grad_y = torch.randn(x, dtype=dtype), torch.randn(y, dtype=dtype)
+        weight = layer.weight.detach().to(dtype)
+        shape = (layer.stride, layer.padding, layer.dilation, False, (0, 0), layer.groups)
+        self.forward = partial(convolution, self.x, weight, None, *shape)
+        self._backward = partial(convolution_backward, self.grad_y, self.x, weight, None, *shape)
+
+    def backward(self, *, to_input: bool, to_weight: bool) -> None:
+        self._backward([to_input, to_weight, False])

@@ -1,0 +1,58 @@
+"""What figures depend on: the machine and the versions, to be kept beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
+"""Of the CPU's, those that matrix products depend on."""
+
+
+def describe_machine() -> dict[str, Any]:
+    """The CPU, its cores and flags, and the system, as far as Linux tells."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
+    return {
+        "cpu": model[1] if model else platform.processor(),
+        "cores": os.cpu_count(),
+        "flags": [flag for flag in FLAGS if flags and flag in flags[1].split()],
+        "system": platform.platform(),
+    }
+
+
+def describe_versions(*packages: str) -> dict[str, str]:
+    """The versions of Python and of those of the packages that are installed."""
+    installed = {found.name: found.version for found in distributions()}
+    found = {package: installed[package] for package in packages if package in installed}
+    return {"python": platform.python_version()} | found
+
+
+def describe_command(module: str) -> str:
+    """The command of this run of a module."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def write_figures(path: Path | None, module: str, figures: Any) -> None:
+    """Writes the figures of this run of a module, and what they depend on; nowhere without a path.
+
+    The file holds "figures" beside "command", "machine" and "versions".
+    """
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "command": describe_command(module),
+            "machine": describe_machine(),
+            "versions": describe_versions("torch", "torchvision", "vanillagan"),
+            "figures": figures,
+        }
+        path.write_text(json.dumps(content, indent=1))

@@ -1,0 +1,124 @@
+"""How much memory does training take, and does it grow?
+
+    python -m tests.benchmarks.memory --data FOLDER [--steps 20000] [--json FILE]
+
+First the most memory (peak RSS) that a process of its own has held after 500 steps on MNIST:
+
+    source      the source's loop: torchvision's MNIST and a DataLoader
+    trainer     GANTrainer on the same digits, as bytes in memory
+
+Then the memory (RSS) over `--steps` steps of a trainer with all callbacks of examples/mnist.py, a
+CSV log, and the average of the generator's weights, each 200 steps. The growth is that of a line
+fitted to the second half of the curve, in bytes a step; the losses in `trainer.history`, which are
+kept for good, are 8 bytes a step of it. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks.loops import Options, source, trainer
+from tests.benchmarks.machine import write_figures
+from tests.benchmarks.recipes import make_trainer
+from tests.benchmarks.turns import take_turns
+from vanillagan import Callback, GANTrainer, StepResult
+from vanillagan.callbacks import (
+    Checkpoint,
+    ConsoleLog,
+    CSVLog,
+    HealthMonitor,
+    NaNGuard,
+    ProgressBar,
+    SampleGrid,
+    StopOnSignal,
+)
+from vanillagan.datasets import mnist
+
+PEAK_STEPS = 500
+EVERY = 200
+
+
+class Memory(Callback):
+    """Notes how much memory the process holds, each so many steps."""
+
+    order = 3
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.bytes: list[int] = []
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        if trainer.progress.step % EVERY == 0:
+            self.steps.append(trainer.progress.step)
+            self.bytes.append(memory())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER")
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
+    options = parser.parse_args()
+
+    rows = {
+        "source": partial(source, Options(options.data)),
+        "trainer": partial(trainer, Options(options.data)),
+    }
+    timings = take_turns(rows, rounds=1, steps=PEAK_STEPS // 2)
+    peaks: dict[str, int | str] = {
+        name: timing if isinstance(timing, str) else timing.peak_memory
+        for name, timing in timings.items()
+    }
+    for name, peak in peaks.items():
+        print(f"{name:10} {peak if isinstance(peak, str) else f'{peak / 1e6:.0f} MB at most'}")
+
+    curve = grow(options.data, options.steps)
+    half = len(curve.steps) // 2
+    slope = float(np.polyfit(curve.steps[half:], curve.bytes[half:], 1)[0])
+    print(
+        f"from {curve.bytes[0] / 1e6:.1f} MB at step {curve.steps[0]:,} over "
+        f"{curve.bytes[half] / 1e6:.1f} MB at step {curve.steps[half]:,} to "
+        f"{curve.bytes[-1] / 1e6:.1f} MB at step {curve.steps[-1]:,}: "
+        f"{slope:+.0f} bytes a step in the second half"
+    )
+    figures = {"peaks": peaks, "steps": curve.steps, "bytes": curve.bytes, "slope": slope}
+    write_figures(options.json, "tests.benchmarks.memory", figures)
+
+
+def grow(root: Path, steps: int) -> Memory:
+    """The memory over so many steps of the recommended recipe with all its callbacks."""
+    data, noted = mnist(root), Memory()
+    with tempfile.TemporaryDirectory() as folder:
+        callbacks = [
+            ProgressBar() if sys.stderr.isatty() else ConsoleLog(),
+            SampleGrid(Path(folder, "images")),
+            CSVLog(Path(folder, "log.csv")),
+            Checkpoint(Path(folder, "checkpoints"), every_epochs=5, keep=1),
+            NaNGuard(),
+            HealthMonitor(),
+            StopOnSignal(),
+            noted,
+        ]
+        make_trainer("clean", 0, callbacks).fit(data, steps=steps)
+    return noted
+
+
+def memory() -> int:
+    """The memory that this process holds (RSS), in bytes."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    if found is None:
+        raise OSError("/proc/self/status has no VmRSS: this needs Linux")
+    return int(found[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""How does the cost of a step grow with the batch, the networks, the data, the game, the callbacks?
+
+    python -m tests.benchmarks.scaling [--axes AXIS ...] [--rounds 8] [--steps 50] [--json FILE]
+
+One figure is varied at a time, from perceptrons with the source's widths, batch 64, 60,000 images,
+one step of D and no callbacks:
+
+    batch        16, 64, 256, 1024, 4096
+    width        the hidden layers of both networks, a quarter to four times the source's
+    samples      60,000, 600,000 and 6,000,000 images in a file of 4.7 GB mapped into memory, as
+                 `ByteImages(torch.from_file(...))` reads it; the first row of the axis has 60,000
+                 in memory for comparison
+    d_steps      1, 2, 4, 8
+    callbacks    0, 1, 4, 16, 64 that hear of each step and do nothing
+
+The file is written here, of random bytes, into --folder, and is in the disk's cache afterwards if
+memory has room for it; a file that isn't costs what the disk takes to read 64 places for a batch.
+The rows of an axis take turns, each in a process of its own; a row's time includes what an epoch's
+start takes where a turn comes to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.benchmarks.loops import Ticking
+from tests.benchmarks.machine import write_figures
+from tests.benchmarks.turns import Tick, take_turns
+from vanillagan import Callback, Discriminator, GANTrainer, Generator, StepResult
+from vanillagan.data import ByteImages
+
+SHAPE = (1, 28, 28)
+PIXELS = 784
+SAMPLES = 60_000
+AXES: dict[str, dict[str, dict[str, Any]]] = {
+    "batch": {str(n): {"batch_size": n} for n in (16, 64, 256, 1024, 4096)},
+    "width": {str(w): {"width": w} for w in (0.25, 0.5, 1.0, 2.0, 4.0)},
+    "samples": {"in memory": {}}
+    | {str(n): {"samples": n, "mapped": True} for n in (SAMPLES, 10 * SAMPLES, 100 * SAMPLES)},
+    "d_steps": {str(k): {"discriminator_steps": k} for k in (1, 2, 4, 8)},
+    "callbacks": {str(n): {"callbacks": n} for n in (0, 1, 4, 16, 64)},
+}
+
+
+class Listener(Callback):
+    """Hears of each step."""
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--axes", choices=AXES, nargs="+", default=list(AXES))
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=50, help="steps of a row in each round")
+    parser.add_argument("--folder", type=Path, help="where 4.7 GB have room, for the samples")
+    parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
+    options = parser.parse_args()
+
+    figures: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        path = Path(folder, "images")
+        for axis in options.axes:
+            if axis == "samples":
+                write_images(path, 100 * SAMPLES)
+            rows = {name: partial(train, path, given) for name, given in AXES[axis].items()}
+            timings = take_turns(rows, rounds=options.rounds, steps=options.steps)
+            figures[axis] = {}
+            for name, timing in timings.items():
+                failed = isinstance(timing, str)
+                said = timing if failed else f"{1 / timing.median:8.1f} steps/s"
+                print(f"{axis:10} {name:>10} {said}", flush=True)
+                figures[axis][name] = timing if failed else asdict(timing)
+    write_figures(options.json, "tests.benchmarks.scaling", figures)
+
+
+def write_images(path: Path, count: int) -> None:
+    """Writes random images, all different, to be read back from the disk's cache."""
+    rng = torch.Generator().manual_seed(0)
+    with path.open("wb") as file:
+        for _ in range(count // SAMPLES):
+            part = torch.randint(256, (SAMPLES, PIXELS), dtype=torch.uint8, generator=rng)
+            file.write(part.numpy())
+
+
+def train(path: Path, given: dict[str, Any], tick: Tick) -> None:
+    settings = {"batch_size": 64, "width": 1.0, "samples": SAMPLES, "mapped": False} | given
+    length, width = settings["samples"], settings["width"]
+    if settings["mapped"]:
+        images = torch.from_file(
+            str(path), shared=True, size=length * PIXELS, dtype=torch.uint8
+        ).view(length, *SHAPE)
+    else:
+        images = torch.randint(256, (length, *SHAPE), dtype=torch.uint8)
+    trainer = GANTrainer(
+        Generator(hidden=tuple(int(width * units) for units in (128, 256, 512, 1024))),
+        Discriminator(hidden=tuple(int(width * units) for units in (512, 256))),
+        discriminator_steps=settings.get("discriminator_steps", 1),
+        device="cpu",
+        callbacks=[*(Listener() for _ in range(settings.get("callbacks", 0))), Ticking(tick)],
+    )
+    trainer.fit(ByteImages(images), epochs=sys.maxsize, batch_size=settings["batch_size"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""How long until something happens? Imports, and the first step of examples/mnist.py.
+
+    python -m tests.benchmarks.startup --data FOLDER [--rounds 15] [--json FILE]
+
+Each row is a fresh process, and the rows take turns. The seconds are those of the whole process,
+which ends at once (`os._exit`) when the row's work is done. The first round, which fills the disk's
+cache and writes bytecode, is dropped.
+
+    torch                 import torch
+    vanillagan            import torch, vanillagan; its ratio is that to torch
+    torchvision           import torch, torchvision
+    first step            python examples/mnist.py until its first step is done; its ratio is that
+                          to torchvision
+
+Beside them, for the first two, the ratio of the seconds of the import statements alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks.machine import write_figures
+
+ROOT = Path(__file__).parents[2]
+FRAME = """
+import os, sys, time
+
+def end():
+    sys.stdout.flush()
+    os.write(1, b"%.6f" % (time.perf_counter() - started))
+    os._exit(0)
+
+started = time.perf_counter()
+"""
+FIRST_STEP = """
+import runpy
+from vanillagan import GANTrainer
+
+train_step = GANTrainer.train_step
+
+def first_step(trainer, batch):
+    train_step(trainer, batch)
+    end()
+
+GANTrainer.train_step = first_step
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+PROGRAMS = {
+    "torch": "import torch\nend()",
+    "vanillagan": "import torch, vanillagan\nend()",
+    "torchvision": "import torch, torchvision\nend()",
+    "first step": FIRST_STEP,
+}
+AGAINST = {"vanillagan": "torch", "first step": "torchvision"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
+    options = parser.parse_args()
+
+    seconds: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    inside: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["examples/mnist.py", "--data", str(options.data.resolve()), "--out", folder]
+        for _ in range(1 + options.rounds):
+            for name, program in PROGRAMS.items():
+                whole, part = run(program, words)
+                seconds[name].append(whole)
+                inside[name].append(part)
+
+    for name in PROGRAMS:
+        whole, part = statistics.median(seconds[name][1:]), statistics.median(inside[name][1:])
+        line = f"{name:12} {whole:6.2f} s"
+        if name in AGAINST:
+            other = AGAINST[name]
+            line += f"   {whole / statistics.median(seconds[other][1:]):.3f} of {other}"
+            line += f"   ({part / statistics.median(inside[other][1:]):.3f} inside the process)"
+        print(line)
+    figures = {
+        name: {"seconds": seconds[name][1:], "inside": inside[name][1:]} for name in PROGRAMS
+    }
+    write_figures(options.json, "tests.benchmarks.startup", figures)
+
+
+def run(program: str, words: list[str]) -> tuple[float, float]:
+    """The seconds of a fresh process, and those that it counts itself, from its first statement."""
+    started = time.perf_counter()
+    command = [sys.executable, "-c", FRAME + program, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return time.perf_counter() - started, float(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

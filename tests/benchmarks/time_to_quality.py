@@ -1,0 +1,236 @@
+"""How long until digits are good? Frechet distance against seconds of training.
+
+    python -m tests.benchmarks.time_to_quality --data FOLDER --out FOLDER
+        [--recipes clean fast ...] [--seeds 0 1 2 3 4] [--source-epochs 100]
+
+The source's loop as the source describes it is looked at each 5 epochs, and the recipes after the
+parts of the first epochs below; between looks alone the clock runs, so reading the data before and
+measuring don't count. A look is the Frechet distance of 10,000 samples to the test set, on the
+features of a classifier that is trained once. For each recipe and seed:
+
+    target      the best distance that the source's loop of that seed has shown
+    speed-up    the seconds that the source took to it, over those of the recipe to its first look
+                at a distance as good; 0 where it has shown none
+
+Runs of one seed follow each other, the source's last. Every look is written at once to
+FOLDER/quality.json, and the classifier to FOLDER/judge.pt: the command goes on from there, where a
+run that was cut off begins anew.
+
+    clean       the recipe of examples/mnist.py
+    fast        the same with Adam five times as fast, and an average over 100 steps
+    fast-128    the same in batches of 128
+    fast-256    in batches of 256, Adam seven times as fast
+    smooth      as fast-128, with R1 four times as strong
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tests.benchmarks.digits import Judge
+from tests.benchmarks.loops import Options, source_networks, train_as_source
+from tests.benchmarks.machine import write_figures
+from tests.benchmarks.recipes import make_trainer
+from vanillagan import EMA, R1, Discriminator, GANTrainer, Generator
+from vanillagan.data import ByteImages, normal_latent
+from vanillagan.datasets import mnist
+from vanillagan.optimizers import adam
+from vanillagan.sampling import draw_samples
+
+EPOCHS = (0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8)
+"""When recipes are looked at."""
+
+EVERY = 5
+"""Epochs between two looks at the source."""
+
+
+class Fast(NamedTuple):
+    """What is varied of the recipe of examples/mnist.py."""
+
+    lr: float
+    batch_size: int
+    gamma: float = 0.5
+    ema: float = 0.99
+
+
+CANDIDATES = {
+    "fast": Fast(lr=0.002, batch_size=64),
+    "fast-128": Fast(lr=0.002, batch_size=128),
+    "fast-256": Fast(lr=0.003, batch_size=256),
+    "smooth": Fast(lr=0.002, batch_size=128, gamma=2.0),
+}
+
+Look = Callable[[float, float, Tensor], None]
+"""Judges samples: `look(epoch, seconds of training, samples)`."""
+
+
+class Ended(Exception):  # noqa: N818 - it is no error
+    """The source's loop, which has no end, has had its epochs."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER")
+    parser.add_argument("--recipes", choices=("clean", *CANDIDATES), nargs="*", default=["clean"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--epochs", type=float, default=8, help="the last look at the recipes")
+    parser.add_argument(
+        "--source-epochs", type=int, default=100, help="the last look at the source; 0 for none"
+    )
+    parser.add_argument("--out", type=Path, default=Path("time_to_quality"), metavar="FOLDER")
+    options = parser.parse_args()
+
+    data = mnist(options.data)
+    options.out.mkdir(parents=True, exist_ok=True)
+    judge = find_judge(options.out / "judge.pt", data, options.data)
+    record = Record(options.out / "quality.json", judge)
+    for seed in options.seeds:
+        for recipe in options.recipes:
+            epochs = [epoch for epoch in EPOCHS if epoch <= options.epochs]
+            with_looks = record.run(recipe, seed, last=epochs[-1])
+            if with_looks is not None:
+                train_recipe(recipe, seed, data, epochs, with_looks)
+        epochs = list(range(EVERY, options.source_epochs + 1, EVERY))
+        if epochs:
+            with_looks = record.run("source", seed, last=epochs[-1])
+            if with_looks is not None:
+                train_source(seed, options.data, epochs, with_looks)
+    summarize(record.rows, options.recipes, options.seeds)
+
+
+class Record:
+    """All looks so far, in a file."""
+
+    def __init__(self, path: Path, judge: Judge) -> None:
+        self.path = path
+        self.judge = judge
+        self.rows: list[dict[str, Any]] = []
+        if path.exists():
+            self.rows = json.loads(path.read_text())["figures"]["rows"]
+
+    def run(self, name: str, seed: int, *, last: float) -> Look | None:
+        """Begins a run, or gives None if it was looked at to its last epoch before."""
+        before = [row for row in self.rows if (row["name"], row["seed"]) == (name, seed)]
+        if any(row["epoch"] == last for row in before):
+            return None
+        self.rows = [row for row in self.rows if row not in before]
+
+        def look(epoch: float, seconds: float, samples: Tensor) -> None:
+            row = {"name": name, "seed": seed, "epoch": epoch, "seconds": seconds}
+            self.rows.append(row | self.judge(samples))
+            figures = {"accuracy": self.judge.accuracy, "real": self.judge.real, "rows": self.rows}
+            write_figures(self.path, "tests.benchmarks.time_to_quality", figures)
+            print(
+                f"{name:9} seed {seed} epoch {epoch:7.3f} {seconds:7.1f} s: "
+                f"Frechet distance {self.rows[-1]['frechet']:.1f}",
+                flush=True,
+            )
+
+        return look
+
+
+def find_judge(path: Path, data: ByteImages, root: Path) -> Judge:
+    """The judge of an earlier run, or a new one."""
+    if path.exists():
+        judge: Judge = torch.load(path, weights_only=False)
+    else:
+        judge = Judge(data, mnist(root, train=False))
+        torch.save(judge, path)
+    return judge
+
+
+def train_recipe(recipe: str, seed: int, data: ByteImages, epochs: list[float], look: Look) -> None:
+    """Trains a recipe, and looks at it on the way."""
+    trainer, batch_size = make(recipe, seed)
+    seconds = 0.0
+    for epoch in epochs:
+        started = time.perf_counter()
+        trainer.fit(data, steps=round(epoch * len(data) / batch_size), batch_size=batch_size)
+        seconds += time.perf_counter() - started
+        look(epoch, seconds, trainer.sample(10_000, seed=seed))
+
+
+def make(recipe: str, seed: int) -> tuple[GANTrainer, int]:
+    """The trainer of a recipe, and its batch size."""
+    if recipe not in CANDIDATES:
+        return make_trainer(recipe, seed, []), 64
+    fast = CANDIDATES[recipe]
+    torch.manual_seed(seed)
+    trainer = GANTrainer(
+        Generator(),
+        Discriminator(),
+        penalties=[R1(fast.gamma, every=4)],
+        ema=EMA(fast.ema),
+        generator_optimizer=adam(fast.lr, (0.0, 0.99)),
+        discriminator_optimizer=adam(2 * fast.lr, (0.0, 0.99)),
+        seed=seed,
+    )
+    return trainer, fast.batch_size
+
+
+def train_source(seed: int, root: Path, epochs: list[int], look: Look) -> None:
+    """Runs the source's loop, and looks at its generator on the way."""
+    options = Options(root, seed=seed)
+    generator, discriminator = source_networks(options, sigmoid=True)
+    steps_per_epoch = -(-len(mnist(root)) // options.batch_size)
+    steps, seconds, started = 0, 0.0, time.perf_counter()
+
+    def tick() -> None:
+        nonlocal steps, seconds, started
+        steps += 1
+        epoch, rest = divmod(steps, steps_per_epoch)
+        if rest == 0 and epoch in epochs:
+            seconds += time.perf_counter() - started
+            look(epoch, seconds, sample(generator, seed))
+            if epoch == epochs[-1]:
+                raise Ended
+            started = time.perf_counter()
+
+    with contextlib.suppress(Ended):
+        train_as_source(generator, discriminator, options, tick)
+
+
+def sample(generator: nn.Module, seed: int) -> Tensor:
+    """Samples of the source's generator, in eval mode as those of the recipes."""
+    return draw_samples(generator, 10_000, latent_sampler=normal_latent(100), seed=seed)
+
+
+def summarize(rows: list[dict[str, Any]], recipes: list[str], seeds: list[int]) -> None:
+    """Prints the speed-ups, as far as there are looks at both."""
+    for recipe in recipes:
+        speed_ups = []
+        for seed in seeds:
+            source = [row for row in rows if (row["name"], row["seed"]) == ("source", seed)]
+            ours = [row for row in rows if (row["name"], row["seed"]) == (recipe, seed)]
+            if not source or not ours:
+                continue
+            best = min(source, key=lambda row: row["frechet"])
+            reached = [row["seconds"] for row in ours if row["frechet"] <= best["frechet"]]
+            speed_ups.append(best["seconds"] / min(reached) if reached else 0.0)
+            print(
+                f"{recipe:9} seed {seed}: target {best['frechet']:.1f}, which the source took "
+                f"{best['seconds']:.0f} s to and {recipe} "
+                f"{f'{min(reached):.1f} s' if reached else 'has not shown'}: "
+                f"speed-up {speed_ups[-1]:.0f}"
+            )
+        if speed_ups:
+            print(
+                f"{recipe:9} speed-up {statistics.median(speed_ups):.0f} (median), "
+                f"{min(speed_ups):.0f} (least) of {len(speed_ups)} seeds"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""The trainer costs hardly more than the best loop by hand: a guard against regressions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.benchmarks import loops
+from tests.benchmarks.loops import Options
+from tests.benchmarks.turns import take_turns
+from tests.test_datasets import write_mnist
+
+MARGIN = 1.3
+"""It is 1.01 to 1.03 on a quiet machine."""
+
+
+def test_the_trainer_is_about_as_fast_as_the_loop_by_hand(tmp_path):
+    write_mnist(tmp_path, train=640)
+    options = Options(tmp_path)
+    rows = {
+        "trainer": partial(loops.trainer, options),
+        "hand-written": partial(loops.hand_written, options),
+    }
+
+    def ratio(rounds: int) -> float:
+        trainer, by_hand = take_turns(rows, rounds=rounds, steps=10, threads=1).values()
+        return trainer.median / by_hand.median
+
+    # a busy machine may disturb one run; a slower trainer shows in the longer one too
+    assert ratio(rounds=5) < MARGIN or ratio(rounds=20) < MARGIN
