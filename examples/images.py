@@ -8,10 +8,11 @@ The networks are convolutional, as deep as the size asks for. The discriminator 
 changed at random (mirrored, shifted, with a hole), so that it can't learn a small set by heart; for
 pictures in which left and right differ, such as writing, say --no-flip.
 
-Expect at --size 32 after less than 10 minutes on 2 cores: colours, textures and edges that look like
-the data; hardly an object. A batch takes about five times as long at 64 and at 128 (where D sees
-squares of 4 x 4 pixels). More batches (--batches 30000) help more than anything else; and the more
-alike the pictures are (faces that face the camera, flowers in the middle), the better they become.
+Expect at --size 32 after less than 10 minutes on 2 cores: colours, textures and edges that look
+like the data; hardly an object. A batch takes about five times as long at 64 and at 128 (where D
+sees squares of 4 x 4 pixels). More batches (--batches 30000) help more than anything else; and the
+more alike the pictures are (faces that face the camera, flowers in the middle), the better they
+become.
 
 Ctrl-C stops after the step under way and saves; --resume goes on from there, exactly.
 """
