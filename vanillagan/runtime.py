@@ -148,13 +148,15 @@ class Processes:
         """Replaces each gradient by its mean over the processes, in one exchange."""
         if self.count == 1:
             return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        gradients = {
+            parameter: parameter.grad for parameter in parameters if parameter.grad is not None
+        }
+        flat = torch.cat([gradient.flatten() for gradient in gradients.values()])
         dist.all_reduce(flat)
         flat /= self.count
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+        parts = flat.split([parameter.numel() for parameter in gradients])
+        for parameter, part in zip(gradients, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
 
     def share(self, tensor: Tensor) -> Tensor:
         """This process's part of what was drawn for all of them, along the first dimension."""
