@@ -25,15 +25,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 from torchvision.utils import save_image
 
 from vanillagan import EMA, R1, ConvDiscriminator, Discriminator, GANTrainer, Generator
+from vanillagan.applications.blending import as_mask
 from vanillagan.applications.context_encoder import ContextEncoder, ContextTrainer
 from vanillagan.applications.inpainting import inpaint, restore
 from vanillagan.applications.latent_search import LatentSearch
@@ -42,6 +41,7 @@ from vanillagan.applications.patches import fill_by_patches
 from vanillagan.callbacks import ConsoleLog, LRSchedule, NaNGuard, ProgressBar
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist_or_5000
+from vanillagan.datasets.folder import open_picture, to_tensor
 from vanillagan.errors import VanillaGANError, require
 from vanillagan.optimizers import adam
 
@@ -63,7 +63,10 @@ def main() -> int:
         repair_digits(options)
     if options.only != "digits":
         trainer = make_photo_trainer(options)
-        learn(trainer, options, "photos.pt", lambda: photo_patches(options.seed), PHOTO_STEPS)
+        learn(
+            trainer, options, "photos.pt", lambda: photo_patches(options.seed), PHOTO_STEPS,
+            batch_size=16,
+        )  # fmt: skip
         if photograph is not None:
             repair_photograph(trainer, "restored", *photograph, options)
         else:
@@ -72,7 +75,15 @@ def main() -> int:
     return 0
 
 
-def learn(trainer: GANTrainer, options: argparse.Namespace, name: str, data, steps: int) -> None:
+def learn(
+    trainer: GANTrainer,
+    options: argparse.Namespace,
+    name: str,
+    data,
+    steps: int,
+    *,
+    batch_size: int,
+) -> None:
     """Trains, or takes what an earlier run has learned."""
     if options.checkpoint is not None:
         trainer.load(options.checkpoint / name)
@@ -80,7 +91,7 @@ def learn(trainer: GANTrainer, options: argparse.Namespace, name: str, data, ste
         return
     steps = 3 if options.quick else options.steps or steps
     print(f"Training on {trainer.device} for {steps:,} batches")
-    trainer.fit(data(), steps=steps, batch_size=64 if name == "digits.pt" else 16)
+    trainer.fit(data(), steps=steps, batch_size=batch_size)
     trainer.save(options.out / name)
 
 
@@ -141,12 +152,13 @@ def make_digit_trainer(options: argparse.Namespace) -> GANTrainer:
 def repair_digits(options: argparse.Namespace) -> None:
     data, which = mnist_or_5000(options.data)
     print(f"Data: {which}, {HELD_OUT} of them held out")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(options.seed))
+    # the same for any --seed, so that what an earlier run has learned has not seen them
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     unseen = data[order[:HELD_OUT]][0]
     trainer = make_digit_trainer(options)
     learn(
         trainer, options, "digits.pt", lambda: ByteImages(data.images[order[HELD_OUT:]]),
-        DIGIT_STEPS,
+        DIGIT_STEPS, batch_size=64,
     )  # fmt: skip
     digits = unseen[:SHOWN].to(trainer.device)
     search = LatentSearch(1, candidates=1, steps=1) if options.quick else SEARCH
@@ -186,9 +198,9 @@ def undo(
     return torch.cat([restore(*players, part, degradation, **how) for part in parts])
 
 
-def bar(parts):
+def bar(parts=None, *, doing: str = "Searching", **how):
     tqdm = require("tqdm.auto", extra="examples", user="examples/restore.py").tqdm
-    return tqdm(parts, desc="Searching", disable=None, leave=False)
+    return tqdm(parts, desc=doing, disable=None, leave=False, **how)
 
 
 def show(path: Path, *rows: Tensor) -> None:
@@ -288,7 +300,14 @@ def repair_photograph(
 ) -> None:
     """Repairs one photograph, and shows before, damage, after side by side."""
     damaged = image.where(mask == 0, 1.0)
-    after = fill_by_patches(fill_with(trainer), image, mask, size=PATCH).clamp(-1, 1)
+    fill = fill_with(trainer)
+    with bar(doing="Filling", unit=" patches") as done:
+
+        def fill_and_tell(patches: Tensor, masks: Tensor) -> Tensor:
+            done.update(len(patches))
+            return fill(patches, masks)
+
+        after = fill_by_patches(fill_and_tell, image, mask, size=PATCH).clamp(-1, 1)
     show(options.out / f"{name}.png", *(part[None] for part in (image, damaged, after)))
     alone = options.out / f"{name}_after.png"
     save_image(after.add(1).div(2), alone)
@@ -309,10 +328,8 @@ def repair_unseen(trainer: ContextTrainer, options: argparse.Namespace) -> None:
 
 def read_photograph(image: Path, mask: Path) -> tuple[Tensor, Tensor]:
     """A photograph of the user's, (3, H, W) in [-1, 1], and its mask (1, H, W)."""
-    with Image.open(image) as opened:
-        pixels = scaled(torch.tensor(np.array(opened.convert("RGB"))).permute(2, 0, 1))
-    with Image.open(mask) as opened:
-        damaged = torch.tensor(np.array(opened.convert("L")) > 127)[None]
+    pixels = scaled(to_tensor(open_picture(image, "RGB")))
+    damaged = to_tensor(open_picture(mask, "L")) > 127
     if damaged.shape[1:] != pixels.shape[1:]:
         raise ValueError(
             f"the mask must be of the photograph's size, {pixels.shape[2]} x {pixels.shape[1]}, "
@@ -320,6 +337,10 @@ def read_photograph(image: Path, mask: Path) -> tuple[Tensor, Tensor]:
         )
     if min(pixels.shape[1:]) < PATCH:
         raise ValueError(f"the photograph must be at least {PATCH} pixels high and wide")
+    try:
+        as_mask(damaged, pixels[None])
+    except ValueError as error:
+        raise ValueError(f"--mask {mask}: {error}") from error
     return pixels, damaged
 
 

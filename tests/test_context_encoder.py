@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from vanillagan import EMA, Batch, ConvDiscriminator
+from vanillagan import EMA, Batch, ConvDiscriminator, RelativisticLoss, load_generator
 from vanillagan.applications.blending import blend
 from vanillagan.applications.context_encoder import ContextEncoder, ContextTrainer
 from vanillagan.applications.masks import boxes, lost_pixels, mixed, scratches
@@ -56,8 +56,9 @@ def test_a_box_lies_anywhere_inside():
     assert (masks.sum((1, 2, 3)) == 12).all()
     assert (masks.amax(0) == 1).all()
     for mask in masks[:20]:
-        assert ndimage.find_objects(mask[0].int().numpy())[0] is not None
-        assert ndimage.label(mask[0].numpy())[1] == 1
+        (box,) = ndimage.find_objects(mask[0].int().numpy())
+        assert [part.stop - part.start for part in box] == [3, 4]
+        assert (mask[0][box] == 1).all()
 
 
 def test_as_many_pixels_are_lost_as_asked_for():
@@ -70,8 +71,24 @@ def test_a_scratch_is_one_line_of_its_width_from_border_to_border():
         border = mask.clone()
         border[1:-1, 1:-1] = 0
         assert border.sum() >= 2
-        # eroded once by 3 x 3, a line of 2 pixels is gone
+        # no square of 4 x 4 fits into a line of 2 pixels
         assert not ndimage.binary_erosion(mask.numpy(), np.ones((4, 4))).any()
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        boxes((28, 28), 0.99),
+        boxes((1, 9), 0.9),
+        lost_pixels((4, 4), 0.01),
+        lost_pixels((4, 4), 0.99),
+        scratches((8, 8), count=9, width=7.9),
+    ],
+)
+def test_no_mask_is_empty_or_full_however_little_or_much_is_asked_for(sampler):
+    damaged = sampler(100, rng()).flatten(1)
+    assert (damaged == 1).any(1).all()
+    assert (damaged == 0).any(1).all()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +100,16 @@ def test_a_scratch_is_one_line_of_its_width_from_border_to_border():
         (lambda: lost_pixels((8, 8), 0), ValueError, "`share` must be a finite number in"),
         (lambda: scratches((8, 8), 0), ValueError, "`count` must be a positive integer, got 0"),
         (lambda: scratches((8, 8), width=0.5), ValueError, "`width` must be a finite number in"),
+        (lambda: scratches((8, 9), width=8), ValueError, r"`width` .* in \[1, 8\), got 8"),
+        (lambda: boxes((1, 1)), ValueError, r"`size` must be of two pixels or more, got \(1, 1\)"),
         (lambda: mixed([]), ValueError, "`samplers` must hold one sampler of masks or more"),
+        (lambda: mixed(boxes((8, 8))), TypeError, "`samplers` must be a list of samplers such as"),
+        (lambda: mixed([boxes((8, 8)), 3]), TypeError, r"`samplers\[1\]` must be .* got 3"),
+        (
+            lambda: mixed([boxes((8, 8)), boxes((8, 9))])(2, rng()),
+            ValueError,
+            r"`samplers` must draw masks of one shape, got \[\(2, 1, 8, 8\), \(2, 1, 8, 9\)\]",
+        ),
     ],
 )
 def test_a_wrong_argument_of_masks_is_named(make, error, message):
@@ -98,7 +124,7 @@ def membrane(patches: Tensor, masks: Tensor) -> Tensor:
     return blend(patches, torch.zeros_like(patches), masks)
 
 
-@pytest.mark.parametrize("stride", [None, 16, 5])
+@pytest.mark.parametrize("stride", [None, 15, 5])
 def test_a_model_that_is_right_on_patches_is_right_on_the_whole_image(stride):
     """A plane's membrane is the plane itself, from whatever patch it is seen."""
     down, right = torch.meshgrid(torch.arange(50), torch.arange(37), indexing="ij")
@@ -142,6 +168,13 @@ def test_damage_larger_than_a_patch_is_filled_from_outside_inwards():
     torch.testing.assert_close(found, image, atol=0.01, rtol=0)
 
 
+def test_damage_that_ends_where_patches_do_is_filled_too():
+    mask = torch.zeros(32, 64)
+    mask[:, :32] = 1
+    found = fill_by_patches(membrane, torch.full((3, 32, 64), 0.25), mask, size=32, stride=31)
+    torch.testing.assert_close(found, torch.full((3, 32, 64), 0.25), atol=0.01, rtol=0)
+
+
 def test_patches_without_damage_are_not_looked_at():
     seen: list[int] = []
 
@@ -152,16 +185,20 @@ def test_patches_without_damage_are_not_looked_at():
 
     mask = torch.zeros(64, 64)
     mask[5, 5] = 1
-    fill_by_patches(fill, torch.rand(3, 64, 64), mask, size=16, stride=16)
+    fill_by_patches(fill, torch.rand(3, 64, 64), mask, size=16, stride=15)
     assert seen == [1]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            {"image": torch.zeros(64, 64)},
+            r"`image` must have the shape \(channels, height, width\)",
+        ),
         ({"size": 65}, "`image` must be at least `size`=65 pixels high and wide, got"),
         ({"size": 1}, "`size` must be an integer of at least 2, got 1"),
-        ({"stride": 17}, "`stride` must be at most 16, got 17"),
+        ({"stride": 16}, "`stride` must be at most 15, got 16"),
         ({"mask": torch.ones(64, 64)}, "is all ones"),
         ({"mask": torch.ones(64, 63)}, r"`mask` must have the shape \(64, 64\)"),
         ({"fill": lambda patches, masks: patches[:, :1]}, "`fill` must give patches of the shape"),
@@ -173,6 +210,12 @@ def test_a_wrong_argument_of_patches_is_named(change, message):
     arguments = {"fill": membrane, "image": torch.zeros(3, 64, 64), "mask": mask, "size": 16}
     with pytest.raises(ValueError, match=message):
         fill_by_patches(**(arguments | change))
+
+
+@pytest.mark.parametrize("image", [[1.0], torch.zeros(3, 64, 64).byte()])
+def test_an_image_that_is_no_tensor_of_floats_is_named(image):
+    with pytest.raises(TypeError, match="`image` must be a tensor of floats, got"):
+        fill_by_patches(membrane, image, torch.eye(64), size=16)
 
 
 # -- the network -----------------------------------------------------------------------------------
@@ -267,7 +310,7 @@ def test_the_generator_descends_its_error_and_the_adversarial_loss():
     ):
         weight.data -= 0.1 * gradient
     assert torch.equal(step.fake, filled.detach())
-    torch.testing.assert_close(step.loss, adversarial.detach())
+    torch.testing.assert_close(step.loss, loss.detach())
     torch.testing.assert_close(
         dict(other.named_parameters()), dict(trainer.generator.named_parameters())
     )
@@ -298,6 +341,47 @@ def test_a_run_resumes_exactly(tmp_path):
         assert torch.equal(value, second.generator.state_dict()[name]), name
 
 
-def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match="`adversarial_weight` must be a finite number in"):
-        make_trainer(adversarial_weight=-1.0)
+def test_a_checkpoint_alone_is_enough_to_make_the_network_again(tmp_path):
+    trainer = make_trainer(ema=EMA(0.5))
+    trainer.fit(stripes(16), steps=2, batch_size=8)
+    trainer.save(tmp_path / "run.pt")
+    network = load_generator(tmp_path / "run.pt")
+    assert isinstance(network, ContextEncoder)
+    images, masks = stripes(3), masks_of(3)
+    assert torch.equal(network(images, masks), trainer.ema.network.eval()(images, masks))
+
+
+def test_a_relativistic_game_is_given_the_real_scores():
+    images = stripes(8)
+    trainer = make_trainer(loss=RelativisticLoss(), adversarial_weight=0.3)
+    real = trainer.discriminator(images)
+    step = trainer.generator_step(Batch(images))
+    adversarial = torch.nn.functional.softplus(real - trainer.discriminator(step.fake)).mean()
+    expected = (step.fake - images).abs().mean() + 0.3 * adversarial
+    torch.testing.assert_close(step.loss, expected.detach())
+
+
+def test_what_is_filled_must_have_the_shape_of_the_samples():
+    trainer = make_trainer()
+    trainer.generator.forward = lambda images, masks: images[:, :1]
+    with pytest.raises(ValueError, match="`generator` must make fakes of the shape of the real"):
+        trainer.train_step(stripes(4))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"adversarial_weight": -1.0}, ValueError, "`adversarial_weight` must be a finite number"),
+        ({"masks": None}, TypeError, "`masks` must be a sampler of masks .* got None"),
+        ({"masks": "x"}, TypeError, "`masks` must be a sampler of masks .* got 'x'"),
+        ({"latent": boxes(SIZE)}, TypeError, "`latent` must not be given"),
+    ],
+)
+def test_a_wrong_option_of_the_game_is_named(options, error, message):
+    with pytest.raises(error, match=message):
+        make_trainer(**options)
+
+
+def test_it_says_why_it_can_not_sample():
+    with pytest.raises(TypeError, match="without an image there is nothing to fill"):
+        make_trainer().sample(2)

@@ -55,7 +55,7 @@ def test_a_mask_may_be_one_for_each_image(box):
         ({"mask": torch.eye(8).expand(3, 8, 8)}, ValueError, r"`mask` must have the shape"),
         ({"mask": np.eye(8)}, TypeError, "`mask` must be a tensor, got ndarray"),
         ({"mask": torch.stack([torch.eye(8), torch.eye(8), torch.ones(8, 8)])[:, None]},
-         ValueError, "got one that is all ones"),
+         ValueError, "got one that is all ones for image 2"),
         ({"images": torch.zeros(1, 8, 8)}, ValueError, r"`images` must have the shape \(N, chan"),
         ({"images": torch.zeros(0, 1, 8, 8)}, ValueError, r"got \(0, 1, 8, 8\)"),
         ({"images": torch.zeros(3, 1, 8, 8).byte()}, TypeError, "of floats, got torch.uint8"),
@@ -127,6 +127,12 @@ def test_known_pixels_are_kept_bit_for_bit_and_no_value_leaves_the_range(box):
     assert result.dtype == images.dtype
 
 
+def test_completions_of_another_precision_are_brought_to_that_of_the_images(box):
+    images, completions = torch.rand(2, 5, 3, 8, 8)
+    found = blend(images, completions.double(), box)
+    assert torch.equal(found, blend(images, completions, box))
+
+
 def test_each_image_is_blended_as_if_alone(box):
     images, completions = torch.rand(2, 3, 1, 8, 8)
     together = blend(images, completions, box)
@@ -135,15 +141,20 @@ def test_each_image_is_blended_as_if_alone(box):
 
 
 @pytest.mark.parametrize(
-    ("completions", "message"),
+    ("completions", "error", "message"),
     [
-        (torch.zeros(3, 1, 8, 7), r"`completions` must be .* \(3, 1, 8, 8\), got \(3, 1, 8, 7\)"),
-        (None, "`completions` must be a tensor .* got NoneType"),
-        (torch.full((3, 1, 8, 8), torch.nan), "`completions` must be finite"),
+        (
+            torch.zeros(3, 1, 8, 7),
+            ValueError,
+            r"`completions` .* \(3, 1, 8, 8\), got \(3, 1, 8, 7\)",
+        ),
+        (None, TypeError, "`completions` must be a tensor of floats, got NoneType"),
+        (torch.zeros(3, *SHAPE).int(), TypeError, "tensor of floats, got torch.int32"),
+        (torch.full((3, 1, 8, 8), torch.nan), ValueError, "`completions` must be finite"),
     ],
 )
-def test_wrong_completions_are_named(box, completions, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_completions_are_named(box, completions, error, message):
+    with pytest.raises(error, match=message):
         blend(torch.zeros(3, *SHAPE), completions, box)
 
 
@@ -163,6 +174,11 @@ def test_known_pixels_count_by_the_share_of_damaged_neighbours():
 def test_a_window_has_a_centre_and_neighbours(box, window):
     with pytest.raises(ValueError, match="`window` must be an"):
         context_weights(box[None, None], window=window)
+
+
+def test_weights_are_of_masks_with_one_channel(box):
+    with pytest.raises(ValueError, match=r"`mask` must have the shape \(N, 1, .* got \(8, 8\)"):
+        context_weights(box)
 
 
 # -- the search ------------------------------------------------------------------------------------
@@ -337,8 +353,16 @@ def test_images_of_another_shape_than_the_samples_are_refused(box):
 # -- what is left as it was ------------------------------------------------------------------------
 
 
+class Noisy(Linear):
+    """A generator that draws noise of its own."""
+
+    def forward(self, latent: Tensor) -> Tensor:
+        samples = super().forward(latent)
+        return samples + torch.randn_like(samples)
+
+
 def test_a_seed_makes_the_result_repeatable(box):
-    players = Generator(4, SHAPE), Discriminator(SHAPE, dropout=0.5)
+    players = Noisy(), Discriminator(SHAPE)
     images = torch.rand(3, *SHAPE)
     search = LatentSearch(candidates=20, steps=3)
     first, second, third, fourth = (
@@ -370,12 +394,17 @@ def test_modes_weights_gradients_images_and_random_states_stay_as_they_are(box):
     assert images[:, :, 2:6, 2:6].isnan().all()
 
 
-def test_gradients_are_found_even_where_the_caller_wants_none(box):
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_found_even_where_the_caller_wants_none(box, mode):
     generator = Linear()
-    truth = generator(torch.randn(2, 3)).detach()
-    with torch.no_grad():
+    latent = torch.randn(2, 3)
+    with mode():
+        truth = generator(latent)
         found = inpaint(generator, Mean(), truth, box, search=PLAIN, seed=0)
+        whole = restore(generator, Mean(), 0.5 * truth, lambda x: 0.5 * x, search=PLAIN, seed=0)
     torch.testing.assert_close(found, truth, atol=0.02, rtol=0)
+    torch.testing.assert_close(whole, truth, atol=0.05, rtol=0)
+    assert not found.requires_grad
 
 
 def test_latents_of_another_kind_and_float64_networks_are_welcome(box):
@@ -385,6 +414,12 @@ def test_latents_of_another_kind_and_float64_networks_are_welcome(box):
         *players, torch.rand(2, *SHAPE), box, search=search, latent_sampler=uniform_latent(4)
     )
     assert found.dtype == torch.float64
+
+
+def test_a_generator_and_a_discriminator_may_differ_in_precision(box):
+    players = Generator(4, SHAPE).double(), Discriminator(SHAPE)
+    search = LatentSearch(candidates=9, steps=2)
+    assert inpaint(*players, torch.rand(2, *SHAPE), box, search=search).dtype == torch.float64
 
 
 # -- bad input -------------------------------------------------------------------------------------
@@ -408,6 +443,13 @@ def test_a_wrong_option_of_the_search_is_named(options, error, message):
         LatentSearch(**options)
 
 
+class WholeBatch(nn.Module):
+    """A discriminator with one score for all samples."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return samples.mean()
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -423,6 +465,9 @@ def test_a_wrong_option_of_the_search_is_named(options, error, message):
         ({"degradation": lambda x: x.detach()}, ValueError, "`degradation` must be different"),
         ({"degradation": lambda x: x > 0}, TypeError, "a tensor of floats, got torch.bool"),
         ({"degradation": None}, TypeError, "`degradation` must be a function of samples"),
+        ({"search": {"steps": 1}}, TypeError, "`search` must be a LatentSearch, got {'steps': 1}"),
+        ({"discriminator": nn.Conv2d(1, 1, 3)}, ValueError, r"of shape \(24, 1, 6, 6\)"),
+        ({"discriminator": WholeBatch()}, ValueError, r"got scores of shape \(\)"),
         ({"seed": -1}, ValueError, "`seed` must be a non-negative integer, got -1"),
     ],
 )
@@ -436,3 +481,8 @@ def test_a_wrong_argument_is_named(change, error, message):
     }
     with pytest.raises(error, match=message):
         restore(**(arguments | change))
+
+
+def test_the_search_names_what_it_was_given_itself():
+    with pytest.raises(TypeError, match="`observed` must be a tensor of floats, got list"):
+        LatentSearch()(Generator(4, SHAPE), Discriminator(SHAPE), [1.0], lambda x: x)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from tests.test_datasets import write_mnist
 from tests.test_examples import Run, run_here
@@ -37,6 +38,8 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np
     Image.fromarray(pixels).save(folder / "old.png")
     Image.fromarray(mask).save(folder / "mask.png")
     Image.fromarray(mask[:60]).save(folder / "small.png")
+    Image.fromarray(np.zeros_like(mask)).save(folder / "black.png")
+    Image.fromarray(np.full_like(mask, 255)).save(folder / "white.png")
     return folder, folder / "old.png", pixels
 
 
@@ -56,6 +59,15 @@ def test_what_was_learned_is_used_again(finished, tmp_path):
     assert "Traceback" not in again.printed
 
 
+def test_the_digits_held_out_are_the_same_for_any_seed(finished, tmp_path):
+    first, printed = finished
+    data = printed.printed.split(" MNIST digits under ")[1].split(",")[0]
+    words = ["--data", data, "--only", "digits", "--quick", "--checkpoint", first, "--seed", 1]
+    assert run(*words, "--out", tmp_path).code == 0
+    before = [np.asarray(Image.open(out / "digits_box.png"))[:32] for out in (first, tmp_path)]
+    assert np.array_equal(*before)
+
+
 def test_a_photograph_of_the_users_is_repaired_where_the_mask_is_white(photograph, tmp_path):
     folder, image, pixels = photograph
     options = ["--image", image, "--mask", folder / "mask.png", "--quick", "--out", tmp_path]
@@ -71,6 +83,26 @@ def test_a_photograph_of_the_users_is_repaired_where_the_mask_is_white(photograp
         assert picture.size == (3 * 102 + 2, 70 + 4)
 
 
+def test_a_photograph_is_read_as_viewers_show_it(tmp_path):
+    read = runpy.run_path(SCRIPT)["read_photograph"]
+    depth = np.random.default_rng(0).integers(0, 2**16, (40, 50), dtype=np.uint16)
+    mask = np.zeros((40, 50), dtype=np.uint8)
+    mask[3] = 255
+    right = Image.Exif()
+    right[ExifTags.Base.Orientation] = 6  # to be turned to the right
+    Image.fromarray(depth).save(tmp_path / "deep.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    Image.fromarray(mask).save(tmp_path / "turned.png", exif=right)
+    Image.merge("RGBA", [Image.new("L", (40, 50), 0)] * 4).save(tmp_path / "clear.png")
+
+    pixels, damaged = read(tmp_path / "deep.png", tmp_path / "mask.png")
+    np.testing.assert_allclose(pixels[1], depth / 65535 * 2 - 1, atol=0.01)
+    assert np.array_equal(damaged[0], mask > 0)
+    pixels, damaged = read(tmp_path / "clear.png", tmp_path / "turned.png")
+    assert (pixels == 1).all()
+    assert np.array_equal(damaged[0], np.rot90(mask > 0, -1))
+
+
 @pytest.mark.parametrize(
     ("mask", "more", "message"),
     [
@@ -80,6 +112,8 @@ def test_a_photograph_of_the_users_is_repaired_where_the_mask_is_white(photograp
             "error: the mask must be of the photograph's size, 100 x 70",
         ),
         ("none.png", [], "error: [Errno 2] No such file"),
+        ("black.png", [], "black.png: `mask` must mark damaged pixels"),
+        ("white.png", [], "white.png: `mask` must leave known pixels"),
         (None, [], "--image and --mask go together"),
         ("mask.png", ["--only", "digits"], "--image is a photograph"),
         ("mask.png", ["--steps", 0], "must be a positive integer, got 0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import vanillagan
-from vanillagan import networks
 from vanillagan.errors import CheckpointError
 from vanillagan.networks.base import GeneratorBase
 from vanillagan.runtime import resolve_device
@@ -34,7 +34,13 @@ __all__ = [
 
 VERSION = 1
 DIGEST_SIZE = 32
-REBUILDABLE = ("Generator", "ConvGenerator", "TextGenerator")
+REBUILDABLE = {
+    "Generator": "vanillagan.networks",
+    "ConvGenerator": "vanillagan.networks",
+    "TextGenerator": "vanillagan.networks",
+    "ContextEncoder": "vanillagan.applications.context_encoder",
+}
+"""The generators that a checkpoint is enough to make, and the modules that they are in."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -205,7 +211,8 @@ def load_generator(
         device: Where to put it.
 
     Returns:
-        The generator: `generator.sample(25)` draws samples, or `network` itself.
+        The generator, or `network` itself: `generator.sample(25)` draws samples. A `ContextEncoder`
+        is called with images and masks instead.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -222,7 +229,8 @@ def load_generator(
                 f"{path} holds a generator of the class {description['class']}, which is not one "
                 "of the library's own: give one like it as `network`"
             )
-        rebuilt: nn.Module = getattr(networks, description["class"])(**description["config"])
+        module = importlib.import_module(REBUILDABLE[description["class"]])
+        rebuilt: nn.Module = getattr(module, description["class"])(**description["config"])
         network = rebuilt
     _check_weights("generator", network.state_dict(), weights)
     dtypes = (weight.dtype for weight in weights.values() if torch.is_floating_point(weight))
@@ -232,7 +240,7 @@ def load_generator(
 
 def _config_of(network: object) -> dict[str, Any] | None:
     """What the library's own networks are rebuilt from, None for one of another class."""
-    own = type(network) in [getattr(networks, name) for name in networks.__all__]
+    own = type(network).__module__.startswith("vanillagan.")
     config: dict[str, Any] | None = getattr(network, "config", None) if own else None
     return config
 

@@ -13,6 +13,8 @@ from numbers import Integral, Real
 from types import ModuleType
 from typing import TypeVar
 
+from torch import Tensor
+
 __all__ = [
     "CheckpointError",
     "DivergenceError",
@@ -121,6 +123,13 @@ def check_kind(name: str, value: object, kind: type, expected: str) -> None:
     """Raises unless `value` is an instance of `kind` (a class itself is none of a protocol)."""
     if not isinstance(value, kind) or isinstance(value, type):
         raise TypeError(f"`{name}` must be {expected}, got {value!r:.80}")
+
+
+def check_floats(name: str, value: object, expected: str = "a tensor of floats") -> None:
+    """Raises unless `value` is a tensor of floating point numbers."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"`{name}` must be {expected}, got {kind}")
 
 
 def require(module: str, *, extra: str, user: str) -> ModuleType:

@@ -314,7 +314,7 @@ def _acceptance(below_highest: Tensor, percentile: float | None) -> Tensor:
 def seeded(seed: int | None) -> tuple[torch.Generator, int]:
     """A random generator, and the seed it was given or has found for itself."""
     rng = torch.Generator()
-    seed = rng.seed() if seed is None else check_seed(seed)
+    seed = rng.seed() % 2**63 if seed is None else check_seed(seed)
     return rng.manual_seed(seed), seed
 
 

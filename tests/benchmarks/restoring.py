@@ -39,6 +39,7 @@ from vanillagan import EMA, R1, ConvDiscriminator, ConvGenerator, GANTrainer
 from vanillagan.applications.blending import blend
 from vanillagan.applications.inpainting import inpaint
 from vanillagan.applications.latent_search import LatentSearch
+from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist
 from vanillagan.metrics import extract_features
 from vanillagan.optimizers import adam
@@ -56,11 +57,13 @@ def main() -> None:
     parser.add_argument("--digits", type=int, default=500, help="test digits (default: 500)")
     parser.add_argument("--patches", type=int, default=200, help="patches (default: 200)")
     parser.add_argument("--steps", type=int, help="as of the example")
-    parser.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="as of the example")
+    parser.add_argument("--checkpoint", type=Path, metavar="FOLDER",
+                        help="the --out of an earlier run of this, or of the example; what isn't "
+                        "there is trained")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("restoring"), metavar="FOLDER")
     options = parser.parse_args()
-    options.device, options.quick = None, False
+    options.device, options.quick = "cpu", False
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "restoring.json"
     results = json.loads(path.read_text()) if path.exists() else {}
@@ -72,13 +75,13 @@ def main() -> None:
 
 def measure_digits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The table of digits, after each kind of damage."""
-    data, test = mnist(options.data, download=False), mnist(options.data, train=False)
+    data, test = (mnist(options.data, train=train, download=False) for train in (True, False))
     classifier = train_classifier(data)
     trainer = EXAMPLE["make_digit_trainer"](options)
-    EXAMPLE["learn"](trainer, options, "digits.pt", lambda: data, EXAMPLE["DIGIT_STEPS"])
+    learn(trainer, options, "digits.pt", data, EXAMPLE["DIGIT_STEPS"], batch_size=64)
     damage = list(EXAMPLE["DIGIT_MASKS"].values())
     encoder = EXAMPLE["make_context_trainer"]((1, 28, 28), damage, options)
-    EXAMPLE["learn"](encoder, options, "digits_encoder.pt", lambda: data, EXAMPLE["PHOTO_STEPS"])
+    learn(encoder, options, "digits_encoder.pt", data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
     images, labels = test[: options.digits]
     training, _ = data[:]
     results: dict[str, Any] = {"whole": {"accuracy": accuracy(classifier, images, labels)}}
@@ -106,7 +109,7 @@ def measure_photos(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     training = data[:]
     images = EXAMPLE["photo_patches"](options.seed + 1, EXAMPLE["UNSEEN"], options.patches)[:]
     trainer = EXAMPLE["make_photo_trainer"](options)
-    EXAMPLE["learn"](trainer, options, "photos.pt", lambda: data, EXAMPLE["PHOTO_STEPS"])
+    learn(trainer, options, "photos.pt", data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
     players = unconditional_gan(options, training)
     results = {}
     for kind, sampler in EXAMPLE["PHOTO_MASKS"].items():
@@ -125,6 +128,22 @@ def measure_photos(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield results
 
 
+def learn(
+    trainer: GANTrainer,
+    options: argparse.Namespace,
+    name: str,
+    data: ByteImages,
+    steps: int,
+    *,
+    batch_size: int,
+) -> None:
+    """As the example does, but trains what no earlier run has learned."""
+    options = argparse.Namespace(**vars(options))
+    if options.checkpoint is not None and not (options.checkpoint / name).exists():
+        options.checkpoint = None
+    EXAMPLE["learn"](trainer, options, name, lambda: data, steps, batch_size=batch_size)
+
+
 def unconditional_gan(options: argparse.Namespace, patches: Tensor) -> tuple[nn.Module, nn.Module]:
     """A generator of patches and its discriminator, for the latent search."""
     torch.manual_seed(options.seed)
@@ -137,6 +156,7 @@ def unconditional_gan(options: argparse.Namespace, patches: Tensor) -> tuple[nn.
         generator_optimizer=adam(4e-4, (0.0, 0.99)),
         discriminator_optimizer=adam(4e-4, (0.0, 0.99)),
         callbacks=EXAMPLE["watching"](),
+        device=options.device,
     )
     trainer.fit(patches, steps=options.steps or EXAMPLE["PHOTO_STEPS"], batch_size=16)
     save_image(trainer.sample(64, seed=0), options.out / "photos_gan.png", normalize=True)

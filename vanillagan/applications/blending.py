@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vanillagan.data import is_finite
+from vanillagan.errors import check_floats
 
 __all__ = ["as_mask", "blend"]
 
@@ -28,7 +29,7 @@ def blend(images: Tensor, completions: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         images: Images, floats, shape (N, C, H, W). Their damaged pixels are not read.
-        completions: What to fill with, of the same shape.
+        completions: What to fill with, floats of the same shape.
         mask: True or 1 at damaged pixels; see `as_mask`.
 
     Returns:
@@ -48,21 +49,21 @@ def blend(images: Tensor, completions: Tensor, mask: Tensor) -> Tensor:
         True
     """
     damaged = as_mask(mask, images)
-    if not isinstance(completions, Tensor) or completions.shape != images.shape:
-        kind = type(completions).__name__
-        got = tuple(completions.shape) if isinstance(completions, Tensor) else kind
+    check_floats("completions", completions)
+    if completions.shape != images.shape:
         raise ValueError(
-            f"`completions` must be a tensor of the shape of `images` {tuple(images.shape)}, "
-            f"got {got}"
+            f"`completions` must have the shape of `images` {tuple(images.shape)}, got "
+            f"{tuple(completions.shape)}"
         )
     if not is_finite(completions):
         raise ValueError("`completions` must be finite, got NaN or infinite values")
+    completions = completions.to(images)
     known = torch.where(damaged, completions, images)
     precise = torch.promote_types(images.dtype, torch.float32)
     membrane = _membrane((known - completions).to(precise), damaged.to(precise))
     span = torch.stack([known, completions])
     low, high = span.amin((0, 2, 3, 4), keepdim=True)[0], span.amax((0, 2, 3, 4), keepdim=True)[0]
-    filled = (completions + membrane.to(completions)).clamp(low, high)
+    filled = (completions + membrane.to(images)).clamp(low, high)
     return torch.where(damaged, filled, images)
 
 
@@ -78,9 +79,7 @@ def as_mask(mask: Tensor, images: Tensor) -> Tensor:
         ValueError, TypeError: The shapes don't fit, the mask holds other values, or an image has
             no damaged or no known pixel.
     """
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"`images` must be a tensor of floats, got {kind}")
+    check_floats("images", images)
     if images.dim() != 4 or not images.numel():
         raise ValueError(
             f"`images` must have the shape (N, channels, height, width), got {tuple(images.shape)}"
@@ -97,11 +96,17 @@ def as_mask(mask: Tensor, images: Tensor) -> Tensor:
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError("`mask` must hold 1 at damaged and 0 at known pixels, got other values")
     damaged = mask.to(images.device).bool().expand(count, 1, *size)
-    shares = damaged.flatten(1).float().mean(1)
-    if (shares == 1).any():
-        raise ValueError("`mask` must leave known pixels in each image, got one that is all ones")
-    if (shares == 0).any():
-        raise ValueError("`mask` must mark damaged pixels in each image, got one that is all zeros")
+    pixels = damaged.flatten(1)
+    if (whole := pixels.all(1)).any():
+        raise ValueError(
+            "`mask` must leave known pixels in each image, got one that is all ones for image "
+            f"{int(whole.nonzero()[0])}"
+        )
+    if (none := ~pixels.any(1)).any():
+        raise ValueError(
+            "`mask` must mark damaged pixels in each image, got one that is all zeros for image "
+            f"{int(none.nonzero()[0])}"
+        )
     if not is_finite(images.where(~damaged, 0)):
         raise ValueError("`images` must be finite where they are known, got NaN or infinite values")
     return damaged

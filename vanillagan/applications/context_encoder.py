@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from vanillagan.applications.blending import blend
 from vanillagan.applications.masks import MaskSampler
+from vanillagan.checks import check_fakes
 from vanillagan.data import Batch
 from vanillagan.errors import check_integers, check_number
 from vanillagan.networks.blocks import DownBlock, UpBlock, check_shape
@@ -35,6 +36,10 @@ class ContextEncoder(nn.Module):
         patch: Side of the squares of pixels that the largest map has one point for, as in
             `ConvGenerator`. It must divide height and width.
 
+    Attributes:
+        sample_shape: Shape of one image.
+        config: The arguments it was made with, as a checkpoint keeps them.
+
     Raises:
         ValueError, TypeError: An argument is out of its range; the message names it.
 
@@ -56,6 +61,11 @@ class ContextEncoder(nn.Module):
         super().__init__()
         self.sample_shape = check_integers("sample_shape", sample_shape)
         sizes, widths = pyramid(self.sample_shape, width, patch)
+        self.config: dict[str, Any] = {
+            "sample_shape": self.sample_shape,
+            "width": width,
+            "patch": patch,
+        }
         channels, squared = self.sample_shape[0], patch**2
         steps = range(len(sizes) - 1)
         self.stem = nn.Sequential(
@@ -110,7 +120,10 @@ class ContextTrainer(GANTrainer):
         masks: Draws the damage, such as `masks.boxes((64, 64))`.
         adversarial_weight: Weight of the adversarial loss beside the mean absolute error, at least
             0.
-        options: Those of `GANTrainer`.
+        options: Those of `GANTrainer`, but for `latent`, in whose place the masks are.
+
+    Raises:
+        ValueError, TypeError: An argument is wrong, or two of them don't go together.
 
     Source: Pathak et al., 2016, Context encoders (arXiv 1604.07379), section 3.2, with the mean
     absolute error of Isola et al., 2017 (pix2pix, arXiv 1611.07004), which blurs less than the
@@ -134,24 +147,49 @@ class ContextTrainer(GANTrainer):
         adversarial_weight: float = 0.001,
         **options: Any,
     ) -> None:
-        super().__init__(generator, discriminator, latent=masks, **options)
+        if not callable(masks):
+            raise TypeError(
+                f"`masks` must be a sampler of masks such as boxes((64, 64)), got {masks!r:.80}"
+            )
+        if "latent" in options:
+            raise TypeError("`latent` must not be given: the noise of this game is `masks`")
         self.adversarial_weight = check_number("adversarial_weight", adversarial_weight, minimum=0)
+        super().__init__(generator, discriminator, latent=masks, **options)
 
     def generate(self, batch: Batch) -> Tensor:
-        """Damages the batch's samples and fills them."""
+        """Damages the batch's samples and fills them.
+
+        Raises:
+            ValueError: What is filled is of another shape than the samples.
+        """
         masks = self.draw_latent(batch)
         with autocast(self.device, self.precision):
             filled = self.players["generator"].forward(batch.samples, masks)
+        check_fakes(filled, batch.samples)
         return filled.to(batch.samples.dtype)
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
-        """Moves the generator to meet the samples' own pixels, and to pass the discriminator."""
+        """Moves the generator to meet the samples' own pixels, and to pass the discriminator.
+
+        Returns:
+            The sum of both losses, and the fakes before the generator moved, both detached.
+        """
         fake = self.generate(batch)
         with self.players["discriminator"].idle():
-            loss = self.loss.generator(self.score(Batch(fake)))
+            fake_scores = self.score(Batch(fake))
+            real_scores = self.score(batch) if self.loss.needs_real else None
+            adversarial = self.loss.generator(fake_scores, real_scores)
             distance = (fake - batch.samples).abs().mean()
-            self.descend(self.players["generator"], distance + self.adversarial_weight * loss)
+            loss = distance + self.adversarial_weight * adversarial
+            self.descend(self.players["generator"], loss)
         return GeneratorStep(loss.detach(), fake.detach())
+
+    def sample(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Raises a TypeError: without an image there is nothing to fill."""
+        raise TypeError(
+            "a ContextTrainer can't `sample`, since without an image there is nothing to fill: "
+            "call `trainer.generator(images, mask)`, or `trainer.ema.network` in its place"
+        )
 
 
 def _refinement(channels: int) -> tuple[nn.Module, nn.Module]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vanillagan.applications.blending import as_mask, blend
-from vanillagan.applications.latent_search import Degradation, LatentSearch
+from vanillagan.applications.latent_search import Degradation, LatentSearch, check_images
 from vanillagan.data import LatentSampler
 from vanillagan.errors import check_integer, check_kind
 from vanillagan.runtime import device_of, dtype_of
@@ -15,6 +15,7 @@ from vanillagan.runtime import device_of, dtype_of
 __all__ = ["context_weights", "inpaint", "restore"]
 
 
+@torch.inference_mode(False)
 def inpaint(
     generator: nn.Module,
     discriminator: nn.Module,
@@ -112,6 +113,11 @@ def context_weights(mask: Tensor, *, window: int = 7) -> Tensor:
 
     Source: Yeh et al., 2017 (arXiv 1607.07539), equation 3, with a window of 7.
     """
+    check_kind("mask", mask, Tensor, "a tensor")
+    if mask.dim() != 4 or mask.shape[1] != 1:
+        raise ValueError(
+            f"`mask` must have the shape (N, 1, height, width), got {tuple(mask.shape)}"
+        )
     if check_integer("window", window, minimum=3) % 2 == 0:
         raise ValueError(f"`window` must be an odd number, got {window}")
     damaged = mask.float()
@@ -163,6 +169,8 @@ def restore(
         torch.Size([3, 1, 8, 8])
     """
     search = LatentSearch() if search is None else search
+    check_kind("search", search, LatentSearch, "a LatentSearch")
+    check_images("images", images)
     return search(
         generator,
         discriminator,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vanillagan.data import LatentSampler, draw_latent, is_finite, latent_sampler_of
-from vanillagan.errors import check_integer, check_kind, check_number
+from vanillagan.errors import check_floats, check_integer, check_kind, check_number
 from vanillagan.losses import SMALLEST_PROBABILITY
 from vanillagan.networks.blocks import classes_of, gives_probabilities
 from vanillagan.runtime import device_of, dtype_of, evaluating, isolated_rng
@@ -46,7 +46,8 @@ class LatentSearch:
         candidates: Latents drawn to start from, at least `restarts`; the same for all images.
         steps: Steps of Adam, at least 1.
         learning_rate: Adam's, above 0; it falls to zero along half a cosine.
-        prior_weight: At least 0.
+        prior_weight: At least 0. The prior asks for logits that are absolute: those learned by a
+            `RelativisticLoss` or a `WassersteinLoss` are defined only up to a constant.
         norm_weight: At least 0; 0 where latents are not normal noise.
         temperature: At least 0, in the unit of the loss; 0 for the best sample alone.
 
@@ -116,21 +117,26 @@ class LatentSearch:
             )
         if not callable(degradation):
             raise TypeError(f"`degradation` must be a function of samples, got {degradation!r:.80}")
-        check_images("images", observed)
+        check_images("observed", observed)
         observed = observed.to(device_of(generator), dtype_of(generator))
         rng, seed = seeded(seed)
         sampler = latent_sampler or latent_sampler_of(generator, argument="latent_sampler")
         modes = evaluating(generator), evaluating(discriminator)
-        with isolated_rng(seed), modes[0], modes[1], torch.enable_grad():
+        with isolated_rng(seed), modes[0], modes[1], torch.inference_mode(False):
             drawn = draw_latent(sampler, self.candidates, rng).to(observed)
-            starts = self._starts(generator, observed, degradation, drawn)
+            starts = self._starts(generator, observed, degradation, drawn, seed)
             return self._descend(generator, discriminator, observed, degradation, starts)
 
     def _starts(
-        self, generator: nn.Module, observed: Tensor, degradation: Degradation, drawn: Tensor
+        self,
+        generator: nn.Module,
+        observed: Tensor,
+        degradation: Degradation,
+        drawn: Tensor,
+        seed: int,
     ) -> Tensor:
         """The drawn latents of least context loss for each image: (restarts * N, ...)."""
-        samples = draw_samples(generator, len(drawn), latent=drawn)
+        samples = draw_samples(generator, len(drawn), latent=drawn, seed=seed)
         count = len(observed)
         with torch.no_grad():
             losses = torch.stack(
@@ -152,6 +158,7 @@ class LatentSearch:
         """The samples that the search ends at, of each image's restarts the best or the mean."""
         count = len(observed)
         to_logits = gives_probabilities(discriminator)
+        device, dtype = device_of(discriminator), dtype_of(discriminator)
 
         def evaluate(latents: Tensor) -> tuple[Tensor, Tensor]:
             """Samples with their losses."""
@@ -159,7 +166,13 @@ class LatentSearch:
             context = torch.cat(
                 [context_loss(part, observed, degradation) for part in samples.split(count)]
             )
-            scores: Tensor = discriminator(samples).flatten()
+            scores: Tensor = discriminator(samples.to(device, dtype))
+            if scores.numel() != len(samples):
+                raise ValueError(
+                    f"`discriminator` must give a score for each of {len(samples)} samples, got "
+                    f"scores of shape {tuple(scores.shape)}"
+                )
+            scores = scores.flatten().to(samples)
             logits = scores.logit(SMALLEST_PROBABILITY) if to_logits else scores
             prior = -F.softplus(logits)  # log(1 - D)
             norm = latents.flatten(1).square().mean(1) / 2
@@ -189,11 +202,8 @@ class LatentSearch:
 def context_loss(samples: Tensor, observed: Tensor, degradation: Degradation) -> Tensor:
     """The mean of |degradation(samples) - observed| for each of N images: (N,)."""
     damaged = degradation(samples)
-    if not isinstance(damaged, Tensor) or not damaged.is_floating_point():
-        kind = damaged.dtype if isinstance(damaged, Tensor) else type(damaged).__name__
-        raise TypeError(
-            f"`degradation` must be a function of samples that gives a tensor of floats, got {kind}"
-        )
+    expected = "a function of samples that gives a tensor of floats"
+    check_floats("degradation", damaged, expected)
     if damaged.shape != observed.shape:
         raise ValueError(
             "`degradation` must turn samples into what was observed, of shape "
@@ -206,9 +216,7 @@ def context_loss(samples: Tensor, observed: Tensor, degradation: Degradation) ->
 
 def check_images(name: str, images: Tensor) -> None:
     """Raises unless `images` are finite floats, one image or more."""
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"`{name}` must be a tensor of floats, got {kind}")
+    check_floats(name, images)
     if images.dim() < 2 or not images.numel():
         raise ValueError(
             f"`{name}` must have the shape (N, ...), of one image or more, got "

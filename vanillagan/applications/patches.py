@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vanillagan.applications.blending import as_mask
-from vanillagan.errors import check_integer
+from vanillagan.errors import check_floats, check_integer
 
 __all__ = ["fill_by_patches"]
 
@@ -32,12 +32,14 @@ def fill_by_patches(
 
     Args:
         fill: `(patches (n, C, size, size), masks (n, 1, size, size)) -> (n, C, size, size)`, such
-            as a trained `ContextEncoder`, or `inpaint` with the first two arguments given.
+            as a trained `ContextEncoder`, or `inpaint` with the first two arguments given. It is
+            given patches on the device of the image.
         image: The image, floats, shape (C, H, W), neither side less than `size`. Its damaged pixels
             are not read.
         mask: True or 1 at damaged pixels, shape (H, W) or (1, H, W).
-        size: Side of a patch.
-        stride: Pixels between two patches, from 1 to `size`; by default half a patch.
+        size: Side of a patch, at least 2.
+        stride: Pixels from one patch to the next, from 1 to `size` - 1, so that patches overlap; by
+            default half a patch.
 
     Returns:
         The image with its damaged pixels filled, shape (C, H, W); its known pixels are kept.
@@ -54,7 +56,12 @@ def fill_by_patches(
     """
     check_integer("size", size, minimum=2)
     stride = size // 2 if stride is None else stride
-    check_integer("stride", stride, minimum=1, maximum=size)
+    check_integer("stride", stride, minimum=1, maximum=size - 1)
+    check_floats("image", image)
+    if image.dim() != 3:
+        raise ValueError(
+            f"`image` must have the shape (channels, height, width), got {tuple(image.shape)}"
+        )
     damaged = as_mask(mask, image[None])[0]
     if min(image.shape[1:]) < size:
         raise ValueError(

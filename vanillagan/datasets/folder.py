@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["image_folder"]
+
+Mode: TypeAlias = Literal["RGB", "L"]
 
 
 def image_folder(
@@ -108,15 +110,25 @@ def _is_wanted(path: Path, root: Path) -> bool:
 def _read(path: Path, height: int, width: int, channels: int) -> Tensor:
     from PIL import Image, ImageOps
 
-    mode = "RGB" if channels == 3 else "L"
+    mode: Mode = "RGB" if channels == 3 else "L"
+    image = open_picture(path, mode, enough=2 * max(height, width))
+    return to_tensor(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
+
+
+def open_picture(path: Path, mode: Mode, *, enough: int | None = None) -> Image:
+    """A picture of any kind, turned as its EXIF data says, and on white where it is transparent.
+
+    A large JPEG is decoded at a fraction of its size, where sides of `enough` pixels are enough.
+    """
+    from PIL import Image, ImageOps
+
     with Image.open(path) as opened:
-        longest = 2 * max(height, width)
-        opened.draft(None, (longest, longest))  # a large JPEG is decoded at a fraction of its size
+        if enough is not None:
+            opened.draft(None, (enough, enough))
         image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I"):  # grey of 16 bits
         image = Image.fromarray((np.array(image) / 257).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert(mode)
-    return to_tensor(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
+    return image.convert(mode)
