@@ -46,6 +46,8 @@ def image_folder(
     """
     height, width = as_size(size)
     check_choice("channels", channels, (3, 1))
+    if not isinstance(root, str | os.PathLike):
+        raise TypeError(f"`root` must be the path of a folder, got {root!r:.80}")
     root = Path(root)
     if not root.is_dir():
         raise NotADirectoryError(f"`root` must be a folder of pictures, got {str(root)!r}")
@@ -55,6 +57,8 @@ def image_folder(
         """The picture, or why it can't be read."""
         try:
             return _read(path, height, width, channels)
+        except MemoryError:
+            raise
         except Exception as error:  # decoders meet broken bytes with errors of any kind
             words = f"{type(error).__name__}: {error}".replace(str(path), path.name)
             return words.replace("\n", " ")[:120]
@@ -113,6 +117,8 @@ def _read(path: Path, height: int, width: int, channels: int) -> Tensor:
         longest = 2 * max(height, width)
         opened.draft(None, (longest, longest))  # a large JPEG is decoded at a fraction of its size
         image = ImageOps.exif_transpose(opened)
+    if image.mode == "F":
+        raise ValueError("pixels are floats of an unknown range")
     if image.mode.startswith("I"):  # grey of 16 bits
         image = Image.fromarray((np.array(image) / 257).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
