@@ -43,8 +43,9 @@ from vanillagan.applications import synthesize
 from vanillagan.callbacks import ConsoleLog, ProgressBar
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist, mnist_or_5000
-from vanillagan.errors import VanillaGANError, check_integer
+from vanillagan.errors import VanillaGANError, check_seed
 from vanillagan.optimizers import adam
+from vanillagan.runtime import resolve_device
 
 CLASSES = 10
 HELD_OUT = 1_000
@@ -80,17 +81,26 @@ def draw(data: ByteImages, n: int, seed: int) -> Batch:
     """n digits, as many of each class."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     labels = data.labels[order]
-    of_classes = [order[labels == label] for label in range(CLASSES)]
-    most = min(map(len, of_classes)) * CLASSES
-    if n > most:
-        raise ValueError(f"`--sizes` must be at most {most}, as many of each class, got {n}")
-    return Batch(*data[torch.cat([chosen[: n // CLASSES] for chosen in of_classes])])
+    chosen = [order[labels == label][: n // CLASSES] for label in range(CLASSES)]
+    return Batch(*data[torch.cat(chosen)])
+
+
+def check_sizes(sizes: list[int], data: ByteImages) -> None:
+    most = CLASSES * int(data.labels.bincount(minlength=CLASSES).min())
+    if max(sizes) > most:
+        raise ValueError(
+            f"`--sizes` must be at most {most}, as many of each class, got {max(sizes)}"
+        )
 
 
 def pick(data: Batch, n: int, rng: torch.Generator) -> Batch:
     """n samples at random."""
     index = torch.randint(len(data.samples), (n,), generator=rng)
     return Batch(data.samples[index], data.labels[index])
+
+
+def moved(data: Batch, device: torch.device | str) -> Batch:
+    return Batch(data.samples.to(device), data.labels.to(device))
 
 
 def jittered(images: Tensor) -> Tensor:
@@ -118,7 +128,8 @@ class JitteredGame(GANTrainer):
         return super().score(batch._replace(samples=jittered(batch.samples)))
 
     def penalty(self, batch: Batch, fake: Tensor) -> Tensor | None:
-        return super().penalty(batch._replace(samples=jittered(batch.samples)), fake)
+        real = batch._replace(samples=jittered(batch.samples))
+        return super().penalty(real, jittered(fake))
 
 
 def train_gan(real: Batch, steps: int, seed: int) -> GANTrainer:
@@ -133,7 +144,7 @@ def train_gan(real: Batch, steps: int, seed: int) -> GANTrainer:
         generator_optimizer=adam(4e-4, (0.0, 0.99)),
         discriminator_optimizer=adam(8e-4, (0.0, 0.99)),
         callbacks=[ProgressBar() if sys.stderr.isatty() else ConsoleLog(10)],
-        device="cpu",
+        device=real.samples.device,
         seed=seed,
     )
     trainer.fit(TensorDataset(*real), steps=steps)
@@ -151,16 +162,22 @@ def draw_additions(trainer: GANTrainer, real: Batch, per_class: int, seed: int) 
     generator, discriminator = trainer.ema.network, trainer.discriminator
     synthetic = synthesize(generator, per_class, seed=seed)
     # D is trained on for a little against the generator as it is sampled from
-    judge = JitteredGame(trainer.generator, discriminator, device="cpu", seed=seed)
+    judge = JitteredGame(trainer.generator, discriminator, device=trainer.device, seed=seed)
     rng = torch.Generator().manual_seed(seed)
     for _ in range(trainer.progress.step // 10):
         batch = pick(real, BATCH, rng)
         noise = torch.randn(BATCH, generator.latent_dim, generator=rng)
         judge.discriminator_step(batch, trainer.sample(BATCH, labels=batch.labels, latent=noise))
     accepted = synthesize(
-        generator, per_class, discriminator=discriminator, burn_in=1_000, seed=seed
+        generator,
+        per_class,
+        discriminator=discriminator,
+        burn_in=1_000,
+        max_draws=1_000 * CLASSES * per_class,  # ample: a tenth or more is accepted
+        seed=seed,
     )
-    return Additions(Batch(*synthetic.tensors), Batch(*accepted.tensors))
+    both = (moved(Batch(*data.tensors), trainer.device) for data in (synthetic, accepted))
+    return Additions(*both)
 
 
 def save_picture(real: Batch, additions: Additions, path: Path, columns: int = 8) -> None:
@@ -168,7 +185,7 @@ def save_picture(real: Batch, additions: Additions, path: Path, columns: int = 8
     from torchvision.utils import make_grid, save_image
 
     grids = []
-    for samples, labels in (real, *additions):
+    for samples, labels in (moved(digits, "cpu") for digits in (real, *additions)):
         rows = [samples[labels == label][:columns] for label in range(CLASSES)]
         blank = torch.ones(columns, *samples.shape[1:])
         full = [torch.cat([row, blank])[:columns] for row in rows]
@@ -202,7 +219,7 @@ def error_of(diet: Diet, test: Batch, steps: int, seed: int) -> float:
     """How many test digits, in %, a network misses that was trained on the diet."""
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
-    network = make_classifier(test.samples.shape[1:])
+    network = make_classifier(test.samples.shape[1:]).to(test.samples.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for _ in range(steps):
@@ -215,7 +232,7 @@ def error_of(diet: Diet, test: Batch, steps: int, seed: int) -> float:
     network.eval()
     with torch.no_grad():
         guesses = torch.cat([network(chunk).argmax(1) for chunk in test.samples.split(1_000)])
-    return 100 * (guesses != test.labels).double().mean().item()
+    return 100 * (guesses != test.labels).cpu().double().mean().item()
 
 
 def diets(real: Batch, additions: Additions, share: float) -> dict[str, Diet]:
@@ -239,16 +256,18 @@ def diets(real: Batch, additions: Additions, share: float) -> dict[str, Diet]:
 def main() -> int:
     options = parse_options()
     for seed in options.seeds:
-        check_integer("seed", seed, minimum=0)
+        check_seed(seed)
+    device = resolve_device(options.device)
     data, test, which = load(options.data)
+    check_sizes(options.sizes, data)
     print(f"Data: {which}")
-    everything = Batch(*test[:])
+    everything = moved(Batch(*test[:]), device)
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     results: list[dict[str, Any]] = []
     for size, seed in product(options.sizes, options.seeds):
         print(f"\n{size:,} real digits, seed {seed}: the GAN, {options.steps:,} steps", flush=True)
-        real = draw(data, size, seed)
+        real = moved(draw(data, size, seed), device)
         trainer = train_gan(real, options.steps, seed)
         additions = draw_additions(trainer, real, options.per_class, seed)
         if seed == options.seeds[0]:
@@ -326,14 +345,20 @@ def parse_options() -> argparse.Namespace:
     add("--classifier-steps", type=positive, default=1_000, metavar="N",
         help="training steps of each classifier (default: 1000)")  # fmt: skip
     add("--share", type=fraction, default=0.5, metavar="P",
-        help="share of synthetic digits in a mixed batch, in (0, 1) (default: 0.5)")  # fmt: skip
-    return parser.parse_args()
+        help="share of synthetic digits in a mixed batch, 0.01 to 0.99 (default: 0.5)")  # fmt: skip
+    add("--device", help="where to train, such as cpu or cuda:0; an accelerator if there is one")
+    options = parser.parse_args()
+    # what is named twice is one run
+    options.sizes, options.seeds = (
+        list(dict.fromkeys(named)) for named in (options.sizes, options.seeds)
+    )
+    return options
 
 
 def fraction(word: str) -> float:
     number = float(word)
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"must be a number in (0, 1), got {number:g}")
+    if not 0.01 <= number <= 0.99:  # a digit of a batch at least, of either kind
+        raise argparse.ArgumentTypeError(f"must be a number in [0.01, 0.99], got {number:g}")
     return number
 
 

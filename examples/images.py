@@ -51,7 +51,7 @@ from vanillagan.callbacks import (
 )
 from vanillagan.data import ByteImages
 from vanillagan.datasets import image_folder, photo_crops
-from vanillagan.errors import VanillaGANError
+from vanillagan.errors import VanillaGANError, check_seed
 from vanillagan.metrics import (
     extract_features,
     frechet_distance,
@@ -60,6 +60,7 @@ from vanillagan.metrics import (
 )
 from vanillagan.networks import DiffAugment
 from vanillagan.optimizers import adam
+from vanillagan.runtime import resolve_device
 
 CHECKPOINT = "images.pt"
 FEWEST = 16
@@ -71,6 +72,8 @@ INTERRUPTED = 130
 
 def main() -> int:
     options = parse_options()
+    check_seed(options.seed)
+    resolve_device(options.device)
     data, held_out = load_data(options)
     torch.manual_seed(options.seed)
     grid = SampleGrid(options.out / "images", every=options.sample_interval, side=8)
@@ -104,9 +107,9 @@ def main() -> int:
         trainer.stop("SIGINT")
     save(trainer, checkpoint)
     if trainer.stop_reason is not None:
-        words = sys.argv[:-2] if "--resume" in sys.argv[-2:-1] else sys.argv
+        more = [] if options.resume == checkpoint else ["--resume", str(checkpoint)]
         print(f"\nStopped at batch {trainer.progress.step:,} and saved {checkpoint}. Go on with:")
-        print(f"  python {shlex.join([*words, '--resume', str(checkpoint)])}")
+        print(f"  python {shlex.join([*sys.argv, *more])}")
         return INTERRUPTED
     print(f"Trained for {time.monotonic() - started:.0f} s.")
     measure(trainer, data, held_out, options.out / "neighbours.png")
@@ -165,7 +168,8 @@ def make_trainer(options: argparse.Namespace, callbacks: list[Callback]) -> GANT
 def patch_of(size: int) -> int:
     """The side of the squares of pixels that the networks' largest maps have one point for.
 
-    It keeps these maps, which cost the most, at 32 x 32 points where it can.
+    These maps, which cost the most, get at most 32 x 32 points where the size can be divided so,
+    and where it is even no more than half as many a side as the image has pixels.
     """
     fitting = [patch for patch in (8, 4, 2) if size % patch == 0]
     enough = (patch for patch in fitting if size // patch <= LARGEST_MAP)
@@ -185,7 +189,10 @@ def measure(trainer: GANTrainer, data: ByteImages, held_out: ByteImages | None, 
         of_real = describe(real)
         report("  against held-out pictures  ", of_real, features)
         report("  training against held-out  ", of_real, of_training)
-    print("Distance to the nearest training picture, root mean square at 32 x 32 points or fewer:")
+    print(
+        f"Distance to the nearest of {len(training):,} training pictures, root mean square at "
+        "32 x 32 points or fewer:"
+    )
     small = coarse(training)
     distances, places = nearest_neighbours(coarse(fake), small)
     unit = small[0].numel() ** 0.5
@@ -197,8 +204,9 @@ def measure(trainer: GANTrainer, data: ByteImages, held_out: ByteImages | None, 
 
 
 def pixels(data: ByteImages, n: int) -> Tensor:
-    """The first n pictures, or all if they are fewer, as floats in [-1, 1]."""
-    return ByteImages(data.images)[torch.arange(min(n, len(data)))]
+    """n pictures drawn by a fixed seed, or all if they are fewer, as floats in [-1, 1]."""
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    return ByteImages(data.images)[order[:n]]
 
 
 def describe(images: Tensor) -> Tensor:

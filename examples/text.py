@@ -149,7 +149,11 @@ def words(seed: int) -> Corpus:
 
 def lines_of(path: Path, length: int, size: int, seed: int) -> Corpus:
     """The lines of a file, those that are too long cut into pieces."""
-    lines = (" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`--corpus` must be a text in UTF-8, got {path}: {error}") from error
+    lines = (" ".join(line.split()) for line in content.splitlines())
     pieces = [line[i : i + length].strip() for line in lines for i in range(0, len(line), length)]
     texts = [piece for piece in pieces if piece]
     if len(texts) < FEWEST:
@@ -339,7 +343,7 @@ def finish(
         "steps": trainer.progress.step,
         "seconds": seconds,
         "seed": options.seed,
-        "tokens": trainer.vocabulary.tokens,
+        "vocabulary": trainer.vocabulary.config,
         "figures": rows,
     }
     text = json.dumps(results, indent=1, ensure_ascii=False)

@@ -143,6 +143,15 @@ def test_labels_reach_the_discriminator(images):
     assert torch.equal(wrapped(images, labels), wrapped.discriminator(images, labels))
 
 
+def test_probabilities_are_those_of_the_discriminator(images):
+    labels = torch.arange(400) % 5
+    wrapped = DiffAugment(discriminator(num_classes=5)).eval()
+    expected = wrapped.discriminator.probability(images, labels)
+    torch.testing.assert_close(wrapped.probability(images, labels), expected)
+    own = nn.Sequential(nn.Flatten(), nn.Linear(288, 1), nn.Flatten(0), nn.Sigmoid())
+    assert torch.equal(DiffAugment(own).eval().probability(images), own(images))
+
+
 def test_what_the_trainer_reads_of_a_discriminator_is_passed_on():
     wrapped = DiffAugment(discriminator(num_classes=5))
     assert (wrapped.sample_shape, wrapped.num_classes) == (SHAPE, 5)
@@ -167,7 +176,8 @@ def test_so_it_is_of_a_discriminator_that_says_nothing_of_itself():
     [
         ((nn.Identity,), TypeError, "`discriminator` must be a torch.nn.Module"),
         ((nn.Identity(), ()), ValueError, r"`policy` must list one change or more, got \(\)"),
-        ((nn.Identity(), "flip"), ValueError, "`policy` must list one change or more, got 'flip'"),
+        ((nn.Identity(), "flip"), TypeError, "`policy` must be a sequence of changes, got 'flip'"),
+        ((nn.Identity(), 5), TypeError, "`policy` must be a sequence of changes, got 5"),
         ((nn.Identity(), ["flip", "blur"]), ValueError, r"`policy\[1\]` must be one of 'flip', "),
     ],
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 import struct
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from torch import Tensor
 from tests.test_examples import ROOT, run_here
 from vanillagan import ConvDiscriminator, ConvGenerator, GANTrainer, load_generator
 from vanillagan.data import ByteImages
+from vanillagan.datasets import folder as folders
 from vanillagan.datasets import image_folder, photo_crops, photographs
 from vanillagan.errors import MissingExtraError
 
@@ -192,6 +195,23 @@ def test_broken_files_and_others_are_skipped_and_counted_in_one_line(tmp_path):
     assert warning.filename == __file__
 
 
+def test_floats_of_an_unknown_range_are_skipped_with_that_reason(tmp_path):
+    plain(GREEN).save(tmp_path / "1.png")
+    Image.fromarray(np.full((8, 12), 0.5, dtype=np.float32)).save(tmp_path / "2.tif")
+    with pytest.warns(UserWarning, match=r"2\.tif \(ValueError: pixels are floats of an unknown"):
+        assert torch.equal(read_one(tmp_path), filled(GREEN))
+
+
+def test_an_end_of_memory_is_no_broken_file(tmp_path, monkeypatch):
+    def read(*arguments: object) -> Tensor:
+        raise MemoryError
+
+    plain(GREEN).save(tmp_path / "1.png")
+    monkeypatch.setattr(folders, "_read", read)
+    with pytest.raises(MemoryError):
+        image_folder(tmp_path, size=4)
+
+
 def test_hidden_files_and_folders_are_passed_over(tmp_path):
     (tmp_path / ".thumbnails").mkdir()
     plain(RED).save(tmp_path / ".thumbnails" / "1.png")
@@ -236,6 +256,11 @@ def test_a_wrong_argument_is_named(tmp_path, options, error, message):
         image_folder(tmp_path, **options)
 
 
+def test_a_root_that_is_no_path_is_named():
+    with pytest.raises(TypeError, match="`root` must be the path of a folder, got None"):
+        image_folder(None, size=4)
+
+
 def test_a_folder_is_data_for_the_trainer(tmp_path):
     for number in range(6):
         plain((number * 40, 0, 0)).save(tmp_path / f"{number}.png")
@@ -266,6 +291,18 @@ def test_no_pixel_held_out_is_in_a_training_crop_nor_the_other_way_round(monkeyp
     monkeypatch.setattr(photographs, "_photographs", lambda: [held_out])
     assert photo_crops(200, size=40).images.max() == 0
     assert photo_crops(50, size=40, train=False).images.min() == 255
+
+
+@pytest.mark.parametrize("size", [(10, 20), (20, 10), (16, 16), (1, 40)])
+def test_crops_of_any_shape_are_not_distorted(monkeypatch, size):
+    down, right = np.indices((960, 960)) // 4
+    photograph = np.stack([down, right, down], 2).astype(np.uint8)
+    monkeypatch.setattr(photographs, "_photographs", lambda: [photograph])
+    for image in photo_crops(10, size=size).images.float():
+        steps = [(image[axis].amax() - image[axis].amin()) / (size[axis] - 1) for axis in (0, 1)
+                 if size[axis] > 1]  # fmt: skip
+        assert max(steps) - min(steps) < 0.4
+        assert 140 < float(max(steps)) * max(size) * 4 < 260  # a sixth to a quarter of 960
 
 
 def test_crops_of_a_photograph_have_its_colours():
@@ -311,6 +348,7 @@ def test_the_example_learns_a_folder_and_leaves_pictures_to_look_at(folder, tmp_
         "them notes.txt (UnidentifiedImageError: cannot identify image file 'notes.txt')\n"
         f"Data: 20 pictures under {folder}\n"
     )
+    assert "Distance to the nearest of 20 training pictures" in run.printed
     assert re.search(r"against training pictures +precision [01]\.\d+, recall [01]\.", run.printed)
     names = ["data.png", "neighbours.png", "film_strip.png", "images/0.png", "images/10.png"]
     for name in names:
@@ -324,7 +362,10 @@ def test_the_example_goes_on_after_ctrl_c_to_the_same_end(folder, tmp_path):
     run_here(example("--data", folder, "--no-flip", out=whole))
     stopped = run_here(example("--data", folder, "--no-flip", out=parts), interrupt=True)
     assert stopped.code == 130
-    assert "Go on with:" in stopped.printed
+    assert stopped.printed.endswith(f" --resume {parts / 'images.pt'}\n")
+    words = example("--data", folder, "--no-flip", "--resume", out=parts)
+    stopped = run_here(words, interrupt=True)
+    assert stopped.printed.endswith(f"Go on with:\n  python {shlex.join(words)}\n")
     assert run_here(example("--data", folder, "--no-flip", "--resume", out=parts)).code == 0
     assert (whole / "images" / "10.png").read_bytes() == (parts / "images" / "10.png").read_bytes()
 
@@ -338,6 +379,34 @@ def test_without_a_folder_the_example_cuts_photographs_and_measures_against_what
     assert "training against held-out" in run.printed
 
 
+@pytest.fixture(scope="module")
+def names() -> dict[str, Any]:
+    """What the example defines."""
+    return runpy.run_path(str(ROOT / "examples" / "images.py"))
+
+
+def test_pictures_are_compared_with_some_of_all_folders(names):
+    data = ByteImages(torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1))
+    some = names["pixels"](data, 60)
+    assert torch.equal(some, names["pixels"](data, 60))
+    assert len(some.unique()) == 60
+    assert min((some < 0).sum(), (some >= 0).sum()) > 10
+    assert len(names["pixels"](data, 900).unique()) == 200
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--seed", -1], "error: `seed` must be a non-negative integer, got -1"),
+        (["--device", "nowhere"], "error: `device` must be a device that is available here"),
+    ],
+)
+def test_a_wrong_option_is_seen_before_pictures_are_read(folder, tmp_path, option, message):
+    run = run_here(example("--data", folder, *option, out=tmp_path))
+    assert run.code.startswith(message)
+    assert run.printed == ""
+
+
 @pytest.mark.parametrize("count", [0, 3])
 def test_too_few_pictures_end_the_example_in_one_line(tmp_path, count):
     for number in range(count):
@@ -346,7 +415,7 @@ def test_too_few_pictures_end_the_example_in_one_line(tmp_path, count):
     assert re.fullmatch(r"error: .* must hold .*", code)
 
 
-def test_the_largest_maps_of_the_example_have_at_most_32_points_a_side_where_they_can():
-    patch_of = runpy.run_path(str(ROOT / "examples" / "images.py"))["patch_of"]
+def test_the_largest_maps_have_at_most_32_points_and_half_the_pixels_a_side_where_they_can(names):
+    patch_of = names["patch_of"]
     sizes = {8: 2, 32: 2, 64: 2, 66: 2, 100: 4, 128: 4, 256: 8, 512: 8, 45: 1}
     assert {size: patch_of(size) for size in sizes} == sizes

@@ -84,6 +84,16 @@ def test_the_most_frequent_tokens_are_kept_and_the_others_unknown():
     assert vocabulary.decode(vocabulary.encode(["abcde_"], 8)) == ["abc___"]
 
 
+@pytest.mark.parametrize("options", [{}, {"unknown": "<unk>"}, {"unknown": "?", "separator": " "}])
+def test_a_vocabulary_is_made_again_from_its_config_by_way_of_json(options):
+    vocabulary = Vocabulary.of(["你好", "ё a"], **options)
+    again = Vocabulary(**json.loads(json.dumps(vocabulary.config)))
+    assert again.tokens == vocabulary.tokens
+    texts = ["你好", "a"] if not options else ["你好", "a", "b"]
+    assert torch.equal(again.encode(texts, 3), vocabulary.encode(texts, 3))
+    assert again.config == vocabulary.config
+
+
 def test_the_same_texts_give_the_same_ids_in_any_order():
     texts = ["你好", "cab", "再见"]
     assert Vocabulary.of(texts).tokens == Vocabulary.of(reversed(texts)).tokens
@@ -124,7 +134,13 @@ def test_a_text_ends_at_its_first_padding_and_probabilities_count_by_their_large
         (lambda v: Vocabulary(["a", 1]), TypeError, "`tokens` must be strings, got 1"),
         (lambda v: Vocabulary(3), TypeError, "`tokens` must be strings, got 3"),
         (lambda v: Vocabulary("a", separator=None), TypeError, "`separator` must be a string"),
-        (lambda v: Vocabulary.of(["", ""]), ValueError, "`tokens` must have at least one entry"),
+        (lambda v: Vocabulary("ab", unknown=0), TypeError, "`unknown` must be a string or None"),
+        (lambda v: Vocabulary("ab", unknown=""), ValueError, "`unknown` must not be empty, .* got"),
+        (lambda v: Vocabulary("a", unknown="a b", separator=" "), ValueError, "got 'a b'"),
+        (lambda v: Vocabulary.of(["ab"], unknown=0), TypeError, "`unknown` must be a string or N"),
+        (lambda v: Vocabulary.of(["ab"], separator=3), TypeError, "`separator` must be a string"),
+        (lambda v: Vocabulary.of(["", ""]), ValueError, "`texts` must have at least one token"),
+        (lambda v: Vocabulary.of([], unknown="?"), ValueError, "`texts` must have at least one t"),
         (lambda v: Vocabulary.of(["abc"], size=2), ValueError, "`unknown` must be given .* 2 of 3"),
         (lambda v: Vocabulary.of(["abc"], size=0), ValueError, "`size` must be a positive integer"),
     ],
@@ -231,9 +247,13 @@ def test_the_discriminator_scores_each_sample_alone_and_by_the_place_of_its_toke
 
 
 def test_bfloat16_generators_draw_their_noise_in_full_precision():
-    samples = generator().bfloat16()(torch.randn(4, 4).bfloat16())
-    assert samples.dtype == torch.bfloat16 or samples.dtype == torch.float32
-    assert torch.equal(samples.float().sum(2), torch.ones(4, SHAPE[0]))
+    network, latent = generator().bfloat16(), torch.randn(500, 4).bfloat16()
+    torch.manual_seed(5)
+    samples = network(latent)
+    torch.manual_seed(5)
+    noise = -torch.empty(500, *SHAPE).exponential_().log()
+    assert torch.equal(samples.argmax(2), (network.logits(latent).float() + noise).argmax(2))
+    assert is_one_hot(samples)
 
 
 @pytest.mark.parametrize(
@@ -521,7 +541,7 @@ def test_a_run_leaves_samples_figures_and_a_generator(finished):
     out, _ = finished
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert results["figures"]["the data"]["valid"] == 1
-    vocabulary = Vocabulary(results["tokens"][1:])
+    vocabulary = Vocabulary(**results["vocabulary"])
     generator = load_generator(out / "text.pt")
     assert generator.sample_shape == (12, len(vocabulary))
     texts = (out / "samples.txt").read_text(encoding="utf-8").splitlines()
@@ -537,9 +557,23 @@ def test_texts_of_ones_own_in_chinese_are_learned_too(tmp_path):
     run = run_here([SCRIPT, "--corpus", str(corpus), *options])
     assert run.code == 0
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert len(results["tokens"]) == 1 + 10 + 1
-    assert set("".join(results["tokens"])) <= set("春眠不觉晓处处闻啼鸟夜来风雨声花落知多少\ufffd")
+    tokens, unknown = (results["vocabulary"][name] for name in ("tokens", "unknown"))
+    assert (len(tokens), unknown) == (10, "\ufffd")
+    assert set(tokens) <= set("春眠不觉晓处处闻啼鸟夜来风雨声花落知多少")
     assert results["figures"]["the data"]["in corpus"] == 1
+
+
+def test_a_byte_order_mark_is_no_character_of_a_corpus(example, tmp_path):
+    (tmp_path / "marked.txt").write_text("abc\n" * 100, encoding="utf-8-sig")
+    corpus = example["lines_of"](tmp_path / "marked.txt", 12, 500, seed=0)
+    assert corpus.vocabulary.tokens == ("", "a", "b", "c")
+
+
+def test_a_corpus_in_another_encoding_is_named(tmp_path):
+    corpus = tmp_path / "old.txt"
+    corpus.write_text("naïve\n" * 100, encoding="latin-1")
+    run = run_here([SCRIPT, "--corpus", str(corpus), "--out", str(tmp_path / "out")])
+    assert run.code.startswith(f"error: `--corpus` must be a text in UTF-8, got {corpus}: ")
 
 
 @pytest.mark.parametrize(

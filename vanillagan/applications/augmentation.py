@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -13,12 +16,15 @@ from vanillagan.errors import check_integer, check_kind
 from vanillagan.networks.blocks import classes_of
 from vanillagan.sampling import draw_samples, rejection_sample
 
-__all__ = ["synthesize"]
+__all__ = ["Counts", "synthesize"]
+
+Counts: TypeAlias = "int | Sequence[int] | Tensor | npt.NDArray[np.integer[Any]]"
+"""How many samples of each class: one count for all, or one for each."""
 
 
 def synthesize(
     generator: nn.Module,
-    per_class: int | Sequence[int] | Tensor,
+    per_class: Counts,
     *,
     discriminator: nn.Module | None = None,
     percentile: float | None = 80.0,
@@ -40,7 +46,7 @@ def synthesize(
         generator: `forward(latent, labels)`, with an attribute `num_classes` above 0, such as
             `trainer.generator` or `trainer.ema.network`.
         per_class: How many samples of each class, at least 0; or one count for each class, such as
-            what an uneven data set lacks.
+            what an uneven data set lacks. Where all are 0 the data set is empty.
         discriminator: Filters the samples: a logit for each, `forward(samples, labels)`.
         percentile: How strictly it filters, in [0, 100]; None for exact rejection sampling. This
             and the next two are read only where there is a discriminator.
@@ -74,9 +80,18 @@ def synthesize(
             "`generator` must be conditioned on classes, as Generator(num_classes=10) is, got "
             f"{type(generator).__name__} with num_classes={num_classes}"
         )
+    # a discriminator that says nothing of classes may know them all the same
+    its_classes = getattr(discriminator, "num_classes", num_classes)
+    if its_classes != num_classes:
+        raise ValueError(
+            f"`discriminator` must have the generator's num_classes {num_classes}, "
+            f"got {its_classes}"
+        )
     counts = _counts_of(per_class, num_classes)
     labels = torch.arange(num_classes).repeat_interleave(torch.tensor(counts))
-    if discriminator is None:
+    if not len(labels):  # one sample tells the shape of none
+        samples = draw_samples(generator, 1, labels=0, latent_sampler=latent_sampler, seed=seed)[:0]
+    elif discriminator is None:
         samples = draw_samples(
             generator, len(labels), labels=labels, latent_sampler=latent_sampler, seed=seed
         )
@@ -95,21 +110,17 @@ def synthesize(
     return TensorDataset(samples.cpu(), labels)
 
 
-def _counts_of(per_class: int | Sequence[int] | Tensor, num_classes: int) -> list[int]:
-    """One count for each class, not all of them zero; or raises."""
-    values = per_class.tolist() if isinstance(per_class, Tensor) else per_class
+def _counts_of(per_class: Counts, num_classes: int) -> list[int]:
+    """One count for each class; or raises."""
+    values = per_class.tolist() if hasattr(per_class, "tolist") else per_class
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):
         if len(values) != num_classes:
             raise ValueError(
                 f"`per_class` must hold a count for each of {num_classes} classes, got "
                 f"{len(values)}"
             )
-        counts = [
+        return [
             check_integer(f"per_class[{label}]", count, minimum=0)
             for label, count in enumerate(values)
         ]
-    else:
-        counts = [check_integer("per_class", values, minimum=0)] * num_classes
-    if not any(counts):
-        raise ValueError(f"`per_class` must be above 0 for some class, got {per_class!r}")
-    return counts
+    return [check_integer("per_class", values, minimum=0)] * num_classes

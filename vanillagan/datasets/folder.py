@@ -48,6 +48,8 @@ def image_folder(
     """
     height, width = as_size(size)
     check_choice("channels", channels, (3, 1))
+    if not isinstance(root, str | os.PathLike):
+        raise TypeError(f"`root` must be the path of a folder, got {root!r:.80}")
     root = Path(root)
     if not root.is_dir():
         raise NotADirectoryError(f"`root` must be a folder of pictures, got {str(root)!r}")
@@ -57,6 +59,8 @@ def image_folder(
         """The picture, or why it can't be read."""
         try:
             return _read(path, height, width, channels)
+        except MemoryError:
+            raise
         except Exception as error:  # decoders meet broken bytes with errors of any kind
             words = f"{type(error).__name__}: {error}".replace(str(path), path.name)
             return words.replace("\n", " ")[:120]
@@ -126,6 +130,8 @@ def open_picture(path: Path, mode: Mode, *, enough: int | None = None) -> Image:
         if enough is not None:
             opened.draft(None, (enough, enough))
         image = ImageOps.exif_transpose(opened)
+    if image.mode == "F":
+        raise ValueError("pixels are floats of an unknown range")
     if image.mode.startswith("I"):  # grey of 16 bits
         image = Image.fromarray((np.array(image) / 257).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

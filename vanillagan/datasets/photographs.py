@@ -29,7 +29,7 @@ CELLS = 3
 """A photograph has so many rows and columns of cells; those on the diagonal are held out."""
 
 SHARES = 1 / 6, 1 / 4
-"""The side of a square is from the one to the other share of its photograph's shorter side."""
+"""A piece's longer side is from the one to the other share of its photograph's shorter side."""
 
 
 def photo_crops(
@@ -43,7 +43,7 @@ def photo_crops(
 
     Args:
         count: How many pictures, at least 1; of the photographs in turn.
-        size: Height and width, or one number for both, at least 1.
+        size: Height and width, or one number for both, at least 1; pieces have the shape of it.
         train: Pictures from the part to train on, or else from the part held out.
         seed: Fixes the places.
 
@@ -81,18 +81,19 @@ def _crop(
     train: bool,
     rng: np.random.Generator,
 ) -> Tensor:
-    """A random square that lies wholly in the part to train on, or wholly in a cell held out."""
+    """A random piece that lies wholly in the part to train on, or wholly in a cell held out."""
     from PIL import Image
 
     sides = np.array(photograph.shape[:2])
-    side = int(min(sides) * rng.uniform(*SHARES))
+    longest = int(min(sides) * rng.uniform(*SHARES))
+    shape = np.maximum(1, longest * np.array([height, width]) // max(height, width))
     fits = False
     while not fits:
-        y, x = rng.integers(0, sides - side + 1)
-        cells = np.array([[y, x], [y + side - 1, x + side - 1]]) * CELLS // sides
+        y, x = start = rng.integers(0, sides - shape + 1)
+        cells = np.array([start, start + shape - 1]) * CELLS // sides
         (top, left), (bottom, right) = cells
         touches_diagonal = max(top, left) <= min(bottom, right)
         fits = not touches_diagonal if train else top == left == bottom == right
     # cut first: a resize of a part of an image reads a little beyond its border
-    square = Image.fromarray(photograph[y : y + side, x : x + side])
-    return to_tensor(square.resize((width, height), Image.Resampling.BICUBIC))
+    piece = Image.fromarray(photograph[y : y + shape[0], x : x + shape[1]])
+    return to_tensor(piece.resize((width, height), Image.Resampling.BICUBIC))

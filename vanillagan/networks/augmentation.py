@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vanillagan.errors import check_choice, check_kind
 from vanillagan.networks.base import DiscriminatorBase
+from vanillagan.networks.blocks import gives_probabilities
 
 __all__ = ["DiffAugment"]
 
@@ -63,7 +64,9 @@ class DiffAugment(nn.Module):
     ) -> None:
         super().__init__()
         check_kind("discriminator", discriminator, nn.Module, "a torch.nn.Module")
-        if isinstance(policy, str) or not policy:
+        if isinstance(policy, str) or not isinstance(policy, Sequence):
+            raise TypeError(f"`policy` must be a sequence of changes, got {policy!r:.80}")
+        if not policy:
             raise ValueError(f"`policy` must list one change or more, got {policy!r}")
         for index, change in enumerate(policy):
             check_choice(f"policy[{index}]", change, tuple(CHANGES))
@@ -85,6 +88,11 @@ class DiffAugment(nn.Module):
         inputs = (samples,) if labels is None else (samples, labels)
         scores: Tensor = self.discriminator(*inputs)
         return scores
+
+    def probability(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Gives D(x), the probability that each image is real, (N,); changed first in training."""
+        scores: Tensor = self(samples, labels)
+        return scores if gives_probabilities(self.discriminator) else torch.sigmoid(scores)
 
     def augment(self, images: Tensor) -> Tensor:
         """The images (N, channels, height, width), changed at random."""

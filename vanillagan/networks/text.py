@@ -73,7 +73,8 @@ class TextGenerator(GeneratorBase):
             gradients larger and rarer.
 
     Attributes:
-        temperature: As above; it may be changed while training goes on, to anneal it.
+        temperature: As above; it may be changed while training goes on, to anneal it. It is not
+            part of a checkpoint: a callback that anneals it has to set it again after a `load`.
 
     Raises:
         ValueError, TypeError: An argument is out of its range; the message names it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class Vocabulary:
         tokens: The tokens in the order of their ids; "" for the padding comes first.
         unknown: As above, or None.
         separator: As above.
+        config: The arguments it was made with, as plain data that JSON keeps; it is made again by
+            `Vocabulary(**config)`.
 
     Raises:
         ValueError, TypeError: A token is empty, twice there, or no single token of a text.
@@ -51,19 +54,23 @@ class Vocabulary:
     def __init__(
         self, tokens: Iterable[str], *, unknown: str | None = None, separator: str = ""
     ) -> None:
-        for name, value in (("unknown", unknown or ""), ("separator", separator)):
-            if not isinstance(value, str):
-                raise TypeError(f"`{name}` must be a string, got {value!r:.60}")
+        _check_signs(unknown, separator)
         if not isinstance(tokens, Iterable):
             raise TypeError(f"`tokens` must be strings, got {tokens!r:.60}")
         self.separator = separator
         self.unknown = unknown
         signs = [] if unknown is None else [unknown]
+        tokens = tuple(tokens)
         self.tokens = ("", *tokens, *signs)
         if len(self.tokens) == 1:
             raise ValueError("`tokens` must have at least one entry, got none")
-        for token in self.tokens[1:]:
-            self._check_token(token, is_sign=token == unknown)
+        for token in tokens:
+            self._check_token(token)
+        self.config: dict[str, Any] = {
+            "tokens": list(tokens),
+            "unknown": unknown,
+            "separator": separator,
+        }
         self._ids = {token: index for index, token in enumerate(self.tokens)}
         if len(self._ids) < len(self.tokens):
             twice = next(token for token, n in Counter(self.tokens).items() if n > 1)
@@ -90,9 +97,12 @@ class Vocabulary:
         Raises:
             ValueError, TypeError: An argument is wrong, or the texts have no tokens.
         """
+        _check_signs(unknown, separator)
         counts: Counter[str] = Counter()
         for text in _check_texts(texts):
             counts.update(_split(text, separator))
+        if not counts:
+            raise ValueError("`texts` must have at least one token, got none")
         counts.pop(unknown or "", None)
         if size is not None:
             check_integer("size", size, minimum=1)
@@ -186,13 +196,13 @@ class Vocabulary:
     def _id_of(self, token: str) -> int:
         return self._ids[token] if self.unknown is None else self._ids.get(token, len(self) - 1)
 
-    def _check_token(self, token: object, *, is_sign: bool) -> None:
+    def _check_token(self, token: object) -> None:
         if not isinstance(token, str):
             raise TypeError(f"`tokens` must be strings, got {token!r:.60}")
         if self.separator:
             if _split(token, self.separator) != [token]:
                 raise ValueError(f"`tokens` must be single words, got {token!r:.60}")
-        elif token == "" or (len(token) > 1 and not is_sign):
+        elif len(token) != 1:
             raise ValueError(f"`tokens` must be single characters, got {token!r:.60}")
 
     def _check_ids(self, ids: Tensor, name: str = "ids") -> Tensor:
@@ -220,6 +230,19 @@ def _split(text: str, separator: str) -> list[str]:
 
 def _until_padding(ids: list[int]) -> list[int]:
     return ids[: ids.index(Vocabulary.PADDING)] if Vocabulary.PADDING in ids else ids
+
+
+def _check_signs(unknown: str | None, separator: str) -> None:
+    if not isinstance(separator, str):
+        raise TypeError(f"`separator` must be a string, got {separator!r:.60}")
+    if unknown is None:
+        return
+    if not isinstance(unknown, str):
+        raise TypeError(f"`unknown` must be a string or None, got {unknown!r:.60}")
+    if not unknown or (separator and separator in unknown):
+        raise ValueError(
+            f"`unknown` must not be empty, nor have the separator in it, got {unknown!r:.60}"
+        )
 
 
 def _check_texts(texts: Iterable[str]) -> Iterable[str]:
