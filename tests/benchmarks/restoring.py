@@ -46,6 +46,8 @@ from vanillagan.optimizers import adam
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "restore.py"))
 SHOWN = 12
+HIGHEST_PSNR = 60.0
+"""What a hole that is filled without any error counts as, in dB."""
 
 
 def main() -> None:
@@ -200,7 +202,8 @@ def judge(
     results = {}
     for name, repaired in filled.items():
         squares = ((repaired - images) / 2).square() * holes
-        psnr = -10 * (squares.sum((1, 2, 3)) / holes.sum((1, 2, 3))).log10()
+        errors = squares.sum((1, 2, 3)) / holes.sum((1, 2, 3))
+        psnr = (-10 * errors.log10()).clamp(max=HIGHEST_PSNR)
         similar = [ssim(*part) for part in zip(repaired, images, holes, strict=True)]
         results[name] = {
             "psnr": float(psnr.mean()),
