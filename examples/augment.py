@@ -119,7 +119,9 @@ def jittered(images: Tensor) -> Tensor:
 
 
 class JitteredGame(GANTrainer):
-    """All that D sees, real or fake, is jittered, so that it can't learn a few digits by heart.
+    """All that D sees is jittered, so that it can't learn a few digits by heart.
+
+    That is the images that it scores, real or fake, and the real ones that R1 reads.
 
     Source: Karras et al., 2020 (arXiv 2006.06676) and Zhao et al., 2020 (arXiv 2006.10738).
     """
@@ -128,8 +130,7 @@ class JitteredGame(GANTrainer):
         return super().score(batch._replace(samples=jittered(batch.samples)))
 
     def penalty(self, batch: Batch, fake: Tensor) -> Tensor | None:
-        real = batch._replace(samples=jittered(batch.samples))
-        return super().penalty(real, jittered(fake))
+        return super().penalty(batch._replace(samples=jittered(batch.samples)), fake)
 
 
 def train_gan(real: Batch, steps: int, seed: int) -> GANTrainer:
