@@ -177,7 +177,7 @@ def hand_written(options: Options, tick: Tick) -> None:
     """The trainer's mathematics without the trainer, with every trick that pays.
 
     Data in memory as bytes, read by the batch; fused Adam; D frozen in G's step; one forward of D
-    over real and fake; losses from logits; nothing read.
+    over real and fake; losses from logits; nothing read; G's activations freed before D's step.
     """
     generator, discriminator = own_networks(options)
     optimizer_g, optimizer_d = (
@@ -186,26 +186,31 @@ def hand_written(options: Options, tick: Tick) -> None:
     )
     weights_d = list(discriminator.parameters())
 
-    for real in _batches(options):
+    def generator_step(n: int) -> Tensor:
         with options.autocast():
-            fake = generator(torch.randn(len(real), LATENT_DIM))
+            fake: Tensor = generator(torch.randn(n, LATENT_DIM))
             for weight in weights_d:
                 weight.requires_grad_(False)
-            fooled = discriminator(fake)
-        g_loss = F.softplus(-fooled.float()).mean()
+            scores = discriminator(fake)
+        loss = F.softplus(-scores.float()).mean()
         optimizer_g.zero_grad()
-        g_loss.backward()
+        loss.backward()
         optimizer_g.step()
         for weight in weights_d:
             weight.requires_grad_(True)
+        return fake.detach()
 
+    def discriminator_step(real: Tensor, fake: Tensor) -> None:
         with options.autocast():
-            scores = discriminator(torch.cat([real, fake.detach()]))
+            scores = discriminator(torch.cat([real, fake]))
         real_scores, fake_scores = scores.float().chunk(2)
-        d_loss = (F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()) / 2
+        loss = (F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()) / 2
         optimizer_d.zero_grad()
-        d_loss.backward()
+        loss.backward()
         optimizer_d.step()
+
+    for real in _batches(options):
+        discriminator_step(real, generator_step(len(real)))
         tick()
 
 
