@@ -398,24 +398,6 @@ def test_the_discriminator_never_sees_an_image_as_it_is_and_the_generator_learns
     assert all(not torch.equal(*pair) for pair in pairs)
 
 
-def test_a_penalty_reads_real_images_and_fakes_as_the_discriminator_sees_them(example):
-    given = []
-
-    class Watch:
-        every = 1
-
-        def __call__(self, critic, real: Tensor, fake: Tensor) -> Tensor:
-            given.extend([real, fake])
-            return critic(fake).mean()
-
-    real = Batch(spot(0)[:10], torch.arange(10))
-    trainer = example["train_gan"](real, steps=1, seed=0)
-    trainer.penalties = (Watch(),)
-    trainer.penalty(real, real.samples)
-    for images in given:
-        assert (images != real.samples).flatten(1).any(1).all()
-
-
 def test_a_classifier_is_fed_with_the_share_of_synthetic_digits_that_is_asked_for(example):
     real, synthetic, accepted = (Batch(torch.full((1,), v)) for v in (0.0, 1.0, 2.0))
     diets = example["diets"](real, example["Additions"](synthetic, accepted), share=0.2)
