@@ -96,7 +96,7 @@ def time_to_quality(figures: dict[str, Any]) -> Figure:
         axes.plot(
             [statistics.median(row["seconds"] for row in look) for look in looks],
             [statistics.median(row["frechet"] for row in look) for look in looks],
-            color=colour, marker="o", markersize=3, label=f"{name}, {len(seeds)} seeds",
+            color=colour, marker="o", markersize=3, label=f"{name} (seeds: {len(seeds)})",
         )  # fmt: skip
     axes.axhline(
         figures["real"]["frechet"], color="grey", linestyle=":", label="real training images"
