@@ -89,10 +89,7 @@ def compare(networks: str, batch_size: int, rounds: int, steps: int) -> dict[str
         "networks": networks,
         "batch_size": batch_size,
         "difference": difference,
-        "rows": {
-            way: timing if isinstance(timing, str) else dataclasses.asdict(timing)
-            for way, timing in timings.items()
-        },
+        "rows": timings,
     }
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,11 +69,7 @@ def main() -> None:
                 f"{row:14} {timing.median * 1e3:7.2f} ms a step "
                 f"{timing.peak_memory / 1e6:7.0f} MB at most"
             )
-    figures = {
-        row: timing if isinstance(timing, str) else asdict(timing)
-        for row, timing in timings.items()
-    }
-    write_figures(options.json, "tests.benchmarks.loading", figures)
+    write_figures(options.json, "tests.benchmarks.loading", timings)
 
 
 def write_pictures(folder: Path, count: int) -> None:

@@ -8,12 +8,16 @@ import platform
 import re
 import shlex
 import sys
+from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 """Of the CPU's, those that matrix products depend on."""
+
+PACKAGES = ("torch", "torchvision", "vanillagan", "pytorch-ignite", "lightning", "torchgan")
+"""What is compared, as far as it is installed."""
 
 
 def describe_machine() -> dict[str, Any]:
@@ -45,14 +49,15 @@ def describe_command(module: str) -> str:
 def write_figures(path: Path | None, module: str, figures: Any) -> None:
     """Writes the figures of this run of a module, and what they depend on; nowhere without a path.
 
-    The file holds "figures" beside "command", "machine" and "versions".
+    The file holds "figures" beside "command", "machine" and "versions"; dataclasses, such as the
+    timings of `turns`, become mappings of their fields.
     """
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "command": describe_command(module),
             "machine": describe_machine(),
-            "versions": describe_versions("torch", "torchvision", "vanillagan"),
+            "versions": describe_versions(*PACKAGES),
             "figures": figures,
         }
-        path.write_text(json.dumps(content, indent=1))
+        path.write_text(json.dumps(content, indent=1, default=asdict))

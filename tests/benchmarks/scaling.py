@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ import torch
 
 from tests.benchmarks.loops import Ticking
 from tests.benchmarks.machine import write_figures
-from tests.benchmarks.turns import Tick, take_turns
+from tests.benchmarks.turns import Tick, Timing, take_turns
 from vanillagan import Callback, Discriminator, GANTrainer, Generator, StepResult
 from vanillagan.data import ByteImages
 
@@ -68,20 +67,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
     options = parser.parse_args()
 
-    figures: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Timing | str]] = {}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder, "images")
         for axis in options.axes:
             if axis == "samples":
                 write_images(path, 100 * SAMPLES)
             rows = {name: partial(train, path, given) for name, given in AXES[axis].items()}
-            timings = take_turns(rows, rounds=options.rounds, steps=options.steps)
-            figures[axis] = {}
-            for name, timing in timings.items():
+            figures[axis] = take_turns(rows, rounds=options.rounds, steps=options.steps)
+            for name, timing in figures[axis].items():
                 failed = isinstance(timing, str)
                 said = timing if failed else f"{1 / timing.median:8.1f} steps/s"
                 print(f"{axis:10} {name:>10} {said}", flush=True)
-                figures[axis][name] = timing if failed else asdict(timing)
     write_figures(options.json, "tests.benchmarks.scaling", figures)
 
 

@@ -26,7 +26,6 @@ source, ignite, lightning and torchgan train the networks as the source writes t
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import Any
 
 from tests.benchmarks import limit, loops, peers
 from tests.benchmarks.loops import Options
-from tests.benchmarks.machine import describe_command, describe_machine, describe_versions
+from tests.benchmarks.machine import write_figures
 from tests.benchmarks.turns import Timing, take_turns
 
 ROWS = {
@@ -48,7 +47,6 @@ ROWS = {
     "limit": limit.limit,
 }
 REFERENCES = ("source", "hand-written", "limit")
-PACKAGES = ("torch", "torchvision", "vanillagan", "pytorch-ignite", "lightning", "torchgan")
 
 
 def main() -> None:
@@ -73,8 +71,10 @@ def main() -> None:
                 "rows": {name: figures(row, batch_size) for name, row in outcomes.items()},
             }
         )
-        if options.json:  # each time, so that an interrupted run keeps what it has
-            write(options, comparisons)
+        # each time, so that an interrupted run keeps what it has
+        settings = {name: getattr(options, name) for name in ("rounds", "steps", "threads")}
+        written = settings | {"comparisons": comparisons}
+        write_figures(options.json, "tests.benchmarks.speed", written)
 
 
 def parse_options() -> argparse.Namespace:
@@ -121,20 +121,6 @@ def figures(row: Timing | str, batch_size: int) -> dict[str, Any]:
         "peak_memory_bytes": row.peak_memory,
         "seconds": row.seconds,
     }
-
-
-def write(options: argparse.Namespace, comparisons: list[dict[str, Any]]) -> None:
-    content = {
-        "command": describe_command("tests.benchmarks.speed"),
-        "machine": describe_machine(),
-        "versions": describe_versions(*PACKAGES),
-        "rounds": options.rounds,
-        "steps": options.steps,
-        "threads": options.threads,
-        "comparisons": comparisons,
-    }
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(content, indent=1))
 
 
 if __name__ == "__main__":
