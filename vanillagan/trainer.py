@@ -387,10 +387,18 @@ class GANTrainer(OwnHooks):
         with checkpoint.undone_on_error(*([] if shape == self._checked_shape else parts)):
             latent = self.draw_latent(batch)
             with autocast(self.device, self.precision):
-                fake = self.players["generator"].forward(*Batch(latent, batch.labels).inputs)
+                fake = self.make_fakes(latent, batch)
             check_fakes(fake, batch.samples)
         self._checked_shape = shape
         return fake.to(dtype)
+
+    def make_fakes(self, latent: Tensor, batch: Batch) -> Tensor:
+        """What the generator makes of the noise, given what it may read of the batch: its labels.
+
+        A generator that reads more, such as images to be changed, overrides this.
+        """
+        fake: Tensor = self.players["generator"].forward(*Batch(latent, batch.labels).inputs)
+        return fake
 
     def draw_latent(self, batch: Batch) -> Tensor:
         """Draws fresh noise for as many fakes as the batch has samples, from the run's own state.

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 
 from vanillagan.applications.blending import blend
 from vanillagan.applications.masks import MaskSampler
-from vanillagan.checks import check_fakes
 from vanillagan.data import Batch
 from vanillagan.errors import check_integers, check_number
 from vanillagan.networks.blocks import DownBlock, UpBlock, check_shape
 from vanillagan.networks.convolutional import pyramid
-from vanillagan.runtime import autocast
 from vanillagan.trainer import GANTrainer, GeneratorStep
 
 __all__ = ["ContextEncoder", "ContextTrainer"]
@@ -156,17 +154,10 @@ class ContextTrainer(GANTrainer):
         self.adversarial_weight = check_number("adversarial_weight", adversarial_weight, minimum=0)
         super().__init__(generator, discriminator, latent=masks, **options)
 
-    def generate(self, batch: Batch) -> Tensor:
-        """Damages the batch's samples and fills them.
-
-        Raises:
-            ValueError: What is filled is of another shape than the samples.
-        """
-        masks = self.draw_latent(batch)
-        with autocast(self.device, self.precision):
-            filled = self.players["generator"].forward(batch.samples, masks)
-        check_fakes(filled, batch.samples)
-        return filled.to(batch.samples.dtype)
+    def make_fakes(self, latent: Tensor, batch: Batch) -> Tensor:
+        """Damages the batch's samples by the drawn masks, and fills them."""
+        fake: Tensor = self.players["generator"].forward(batch.samples, latent)
+        return fake
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         """Moves the generator to meet the samples' own pixels, and to pass the discriminator.
