@@ -17,7 +17,16 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import TensorDataset
 
-from vanillagan import EMA, R1, BCEAdversarialLoss, Callback, Discriminator, GANTrainer, Generator
+from vanillagan import (
+    EMA,
+    R1,
+    BCEAdversarialLoss,
+    Callback,
+    Discriminator,
+    GANTrainer,
+    Generator,
+    exchange,
+)
 from vanillagan.callbacks import Checkpoint, CSVLog, NaNGuard
 from vanillagan.errors import DivergenceError
 
@@ -146,6 +155,17 @@ def one_process(folder: Path) -> None:
     except ValueError as error:
         seen["error"] = str(error)
 
+    memory = exchange.share_memory(2, torch.float64)
+    if memory is not None:
+        memory[rank] = 1.0 + rank
+        dist.barrier()
+        seen["read from shared memory"] = memory.tolist()
+    exchange.FOLDER = folder / "missing"
+    seen["no shared memory"] = exchange.share_memory(2, torch.float64)
+    trainer = make_trainer(weights=rank)
+    fit(trainer, STEPS)
+    seen["without shared memory"] = learned(trainer)
+
     torch.save(seen, folder / f"rank-{rank}.pt")
 
 
@@ -233,6 +253,17 @@ def test_each_process_gets_its_own_random_state_back(ranks):
     for rank in ranks:
         assert rank["drawn after the load"] == rank["drawn after the save"]
     assert ranks[0]["drawn after the load"] != ranks[1]["drawn after the load"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through Linux's /dev/shm")
+def test_processes_of_one_machine_share_memory(ranks):
+    assert [rank["read from shared memory"] for rank in ranks] == [[1.0, 2.0], [1.0, 2.0]]
+
+
+def test_processes_without_shared_memory_learn_the_same(ranks, alone):
+    assert [rank["no shared memory"] for rank in ranks] == [None, None]
+    assert_close(ranks[0]["without shared memory"], alone["the default game"])
+    assert_equal(ranks[1]["without shared memory"], ranks[0]["without shared memory"])
 
 
 def test_one_process_stops_both(ranks):

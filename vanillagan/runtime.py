@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from vanillagan.exchange import SharedMean, share_memory
+
 __all__ = ["GlobalRNG", "Processes", "autocast", "resolve_device"]
 
 
@@ -136,6 +138,7 @@ class Processes:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.count = dist.get_world_size() if dist.is_initialized() else 1
         self.device = device
+        self._shared: dict[tuple[int, torch.dtype], SharedMean | None] = {}
 
     def broadcast(self, networks: Iterable[nn.Module]) -> None:
         """Gives every process the weights of the first."""
@@ -151,12 +154,23 @@ class Processes:
         gradients = {
             parameter: parameter.grad for parameter in parameters if parameter.grad is not None
         }
-        flat = torch.cat([gradient.flatten() for gradient in gradients.values()])
-        dist.all_reduce(flat)
-        flat /= self.count
-        parts = flat.split([parameter.numel() for parameter in gradients])
+        mean = self._mean([gradient.flatten() for gradient in gradients.values()])
+        parts = mean.split([parameter.numel() for parameter in gradients])
         for parameter, part in zip(gradients, parts, strict=True):
             parameter.grad = part.view_as(parameter)
+
+    def _mean(self, parts: list[Tensor]) -> Tensor:
+        """The mean over the processes of the parts, joined."""
+        size, dtype = sum(part.numel() for part in parts), parts[0].dtype
+        if self.device.type == "cpu" and (size, dtype) not in self._shared:
+            memory = share_memory(2 * self.count * size, dtype)
+            self._shared[size, dtype] = None if memory is None else SharedMean(memory)
+        shared = self._shared.get((size, dtype))
+        if shared is not None:
+            return shared(parts)
+        mean = torch.cat(parts)
+        dist.all_reduce(mean)
+        return mean.div_(self.count)
 
     def share(self, tensor: Tensor) -> Tensor:
         """This process's part of what was drawn for all of them, along the first dimension."""

@@ -134,14 +134,18 @@ def plain_loader(options: Options, *steps: object) -> DataLoader[tuple[Tensor, T
 
 def source(options: Options, tick: Tick) -> None:
     """The source's loop: a DataLoader, BCELoss on sigmoids, Adam as it comes, .item() each step."""
-    train_as_source(*source_networks(options, sigmoid=True), options, tick)
+    loader = plain_loader(options, transforms.Resize(28))
+    train_as_source(*source_networks(options, sigmoid=True), loader, options, tick)
 
 
 def train_as_source(
-    generator: nn.Module, discriminator: nn.Module, options: Options, tick: Tick
+    generator: nn.Module,
+    discriminator: nn.Module,
+    loader: DataLoader[tuple[Tensor, Tensor]],
+    options: Options,
+    tick: Tick,
 ) -> None:
     """Runs the source's loop on networks that may be looked at meanwhile."""
-    loader = plain_loader(options, transforms.Resize(28))
     adversarial_loss = nn.BCELoss()
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=LR, betas=BETAS)
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=LR, betas=BETAS)
