@@ -8,6 +8,7 @@ where it has it: `latent_dim`, `sample_shape`, `num_classes`, `returns_logits`,
 from vanillagan.networks.augmentation import DiffAugment
 from vanillagan.networks.blocks import DownBlock, LinearBlock, UpBlock
 from vanillagan.networks.convolutional import ConvDiscriminator, ConvGenerator
+from vanillagan.networks.linear import Linear
 from vanillagan.networks.perceptrons import Discriminator, Generator
 from vanillagan.networks.text import ResidualBlock, TextDiscriminator, TextGenerator
 
@@ -18,6 +19,7 @@ __all__ = [
     "Discriminator",
     "DownBlock",
     "Generator",
+    "Linear",
     "LinearBlock",
     "ResidualBlock",
     "TextDiscriminator",

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vanillagan.errors import check_integer, check_integers, check_number
+from vanillagan.networks.linear import Linear
 
 __all__ = ["DownBlock", "LinearBlock", "UpBlock"]
 
@@ -53,7 +54,7 @@ class LinearBlock(nn.Sequential):
         check_number("dropout", dropout, minimum=0, maximum=1, exclude_maximum=True)
         check_number("norm_eps", norm_eps, minimum=0, exclude_minimum=True)
         check_number("norm_momentum", norm_momentum, minimum=0, maximum=1)
-        super().__init__(nn.Linear(in_features, out_features))
+        super().__init__(Linear(in_features, out_features))
         if normalize:
             self.append(nn.BatchNorm1d(out_features, eps=norm_eps, momentum=norm_momentum))
         self.append(nn.LeakyReLU(negative_slope, inplace=True))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vanillagan.errors import check_choice, check_integer
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.networks.blocks import DownBlock, UpBlock, check_labels, join_labels
+from vanillagan.networks.linear import Linear
 
 __all__ = ["ConvDiscriminator", "ConvGenerator"]
 
@@ -61,7 +62,7 @@ class ConvGenerator(GeneratorBase):
         sizes, widths = pyramid(self.sample_shape, width, patch)
         small = (widths[-1], *sizes[-1])
         self.project = nn.Sequential(
-            nn.Linear(self.latent_dim + num_classes, small[0] * small[1] * small[2]),
+            Linear(self.latent_dim + num_classes, small[0] * small[1] * small[2]),
             nn.Unflatten(1, small),
             nn.BatchNorm2d(small[0]),
             nn.LeakyReLU(0.2, inplace=True),
@@ -124,7 +125,7 @@ class ConvDiscriminator(DiscriminatorBase):
             nn.Flatten(),
         )
         features = widths[-1] * sizes[-1][0] * sizes[-1][1]
-        self.score = nn.Linear(features, 1)
+        self.score = Linear(features, 1)
         self.embedding = nn.Embedding(num_classes, features) if num_classes else None
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:

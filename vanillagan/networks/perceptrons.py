@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vanillagan.errors import check_choice, check_integers
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.networks.blocks import LinearBlock, join_labels
+from vanillagan.networks.linear import Linear
 
 __all__ = ["Discriminator", "Generator"]
 
@@ -76,7 +77,7 @@ class Generator(GeneratorBase):
                 )
                 for i in range(len(hidden))
             ),
-            nn.Linear(widths[-1], math.prod(self.sample_shape)),
+            Linear(widths[-1], math.prod(self.sample_shape)),
         )
         if output == "tanh":
             self.layers.append(nn.Tanh())
@@ -131,7 +132,7 @@ class Discriminator(DiscriminatorBase):
                 LinearBlock(widths[i], widths[i + 1], normalize=False, dropout=dropout)
                 for i in range(len(hidden))
             ),
-            nn.Linear(widths[-1], 1),
+            Linear(widths[-1], 1),
         )
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vanillagan.errors import check_choice, check_integer, check_number
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.networks.blocks import join_labels
+from vanillagan.networks.linear import Linear
 
 __all__ = ["ResidualBlock", "TextDiscriminator", "TextGenerator"]
 
@@ -113,7 +114,7 @@ class TextGenerator(GeneratorBase):
             "temperature": self.temperature,
         }
         self.layers = nn.Sequential(
-            nn.Linear(self.latent_dim + num_classes, width * length),
+            Linear(self.latent_dim + num_classes, width * length),
             nn.Unflatten(1, (width, length)),
             *(ResidualBlock(width) for _ in range(blocks)),
             nn.ReLU(),
@@ -179,7 +180,7 @@ class TextDiscriminator(DiscriminatorBase):
             *(ResidualBlock(width) for _ in range(blocks)),
             nn.Flatten(),
         )
-        self.score = nn.Linear(width * length + num_classes, 1)
+        self.score = Linear(width * length + num_classes, 1)
 
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         """Turns samples (N, length, tokens) and labels (N,) into logits (N,)."""

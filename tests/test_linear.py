@@ -1,0 +1,119 @@
+"""The library's Linear is nn.Linear, whichever library multiplies."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+
+from vanillagan.networks import Linear, linear
+
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(autouse=True)
+def by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Multiplies by oneDNN on any machine whose PyTorch has it."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(linear, "ONEDNN_IS_FASTER", True)
+    torch.manual_seed(0)
+
+
+def of_double(layer: nn.Linear) -> nn.Linear:
+    """PyTorch's layer of the same weights in float64: the reference."""
+    reference = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+    reference.load_state_dict(layer.state_dict())
+    return reference.double()
+
+
+def is_multiplied_by_onednn(y: torch.Tensor) -> bool:
+    return "OneDNNLinear" in type(y.grad_fn).__name__
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("n", "inputs", "outputs"), [(1, 1, 1), (64, 100, 128), (7, 33, 1)])
+def test_it_gives_the_values_and_gradients_of_pytorch(n, inputs, outputs, bias):
+    layer = Linear(inputs, outputs, bias=bias)
+    reference = of_double(layer)
+    x = torch.randn(n, inputs, requires_grad=True)
+    x_double = x.detach().double().requires_grad_()
+    grad = torch.randn(n, outputs)
+
+    y = layer(x)
+    assert is_multiplied_by_onednn(y)
+    y.backward(grad)
+    y_double = reference(x_double)
+    y_double.backward(grad.double())
+
+    assert_close(y.double(), y_double)
+    assert_close(x.grad.double(), x_double.grad)
+    for weight, weight_double in zip(layer.parameters(), reference.parameters(), strict=True):
+        assert_close(weight.grad.double(), weight_double.grad)
+
+
+def test_it_can_be_differentiated_twice():
+    layer = Linear(5, 3)
+    reference = of_double(layer)
+
+    def penalize(layer, x):
+        x.requires_grad_()
+        (slope,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
+        slope.square().sum().backward()
+        return layer.weight.grad, layer.bias.grad, x.grad
+
+    x = torch.randn(4, 5)
+    for found, expected in zip(
+        penalize(layer, x), penalize(reference, x.detach().double()), strict=True
+    ):
+        assert_close(found.double(), expected)
+
+
+def test_frozen_weights_get_no_gradient_and_pass_that_of_the_input():
+    layer = Linear(5, 3).requires_grad_(False)
+    x = torch.randn(4, 5, requires_grad=True)
+    layer(x).sum().backward()
+    assert_close(x.grad, layer.weight.sum(0).expand(4, 5))
+    assert layer.weight.grad is None
+    assert layer.bias.grad is None
+
+
+def test_it_takes_inputs_that_are_not_contiguous():
+    layer = Linear(5, 3)
+    x = torch.randn(5, 4)
+    assert_close(layer(x.t()), layer(x.t().contiguous()))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5,), (2, 4, 5)])
+def test_other_shapes_are_left_to_pytorch(shape):
+    layer = Linear(5, 3)
+    y = layer(torch.randn(shape))
+    assert y.shape == (*shape[:-1], 3)
+    assert not is_multiplied_by_onednn(y)
+
+
+def test_other_dtypes_are_left_to_pytorch():
+    assert Linear(5, 3).double()(torch.randn(4, 5).double()).dtype == torch.float64
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Linear(5, 3)(torch.randn(4, 5)).dtype == torch.bfloat16
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+def test_what_looks_into_the_layer_sees_that_of_pytorch():
+    layer, x, tangent = Linear(5, 3), torch.randn(4, 5), torch.randn(4, 5)
+    exported = torch.export.export(layer, (x,)).graph
+    assert torch.ops.aten.linear.default in [node.target for node in exported.nodes]
+    assert_close(torch.vmap(layer)(x), layer(x))
+    with forward_ad.dual_level():
+        moved = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, tangent))).tangent
+    assert_close(moved, tangent @ layer.weight.t())
+
+
+def test_its_weights_are_drawn_as_those_of_pytorch():
+    torch.manual_seed(1)
+    ours = Linear(5, 3).state_dict()
+    torch.manual_seed(1)
+    torch.testing.assert_close(ours, nn.Linear(5, 3).state_dict(), rtol=0, atol=0)
