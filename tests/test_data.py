@@ -183,6 +183,11 @@ def test_each_sample_is_read_once_but_for_the_few_that_show_random_transforms():
     assert data.reads.count(1) > 200
 
 
+def test_a_sample_that_is_not_a_number_is_not_taken_for_a_random_one():
+    (samples,) = cached([torch.tensor([float("nan")])])[:]
+    assert samples.isnan().all()
+
+
 def test_caching_leaves_no_trace_in_the_random_state():
     state = torch.get_rng_state()
     cached(Rows(torch.zeros(3, 2)))

@@ -5,6 +5,7 @@ Run by `torchrun`, this file is one of those processes.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -155,13 +156,12 @@ def one_process(folder: Path) -> None:
     except ValueError as error:
         seen["error"] = str(error)
 
-    memory = exchange.share_memory(2, torch.float64)
-    if memory is not None:
-        memory[rank] = 1.0 + rank
-        dist.barrier()
-        seen["read from shared memory"] = memory.tolist()
+    mean = exchange.shared_mean(2, torch.float64)
+    if mean is not None:
+        own = torch.tensor([1.0 + rank], dtype=torch.float64)
+        seen["means"] = [mean([own * number, own]).tolist() for number in (1, 2, 3)]
     exchange.FOLDER = folder / "missing"
-    seen["no shared memory"] = exchange.share_memory(2, torch.float64)
+    seen["no shared memory"] = exchange.shared_mean(2, torch.float64)
     trainer = make_trainer(weights=rank)
     fit(trainer, STEPS)
     seen["without shared memory"] = learned(trainer)
@@ -257,13 +257,29 @@ def test_each_process_gets_its_own_random_state_back(ranks):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through Linux's /dev/shm")
 def test_processes_of_one_machine_share_memory(ranks):
-    assert [rank["read from shared memory"] for rank in ranks] == [[1.0, 2.0], [1.0, 2.0]]
+    assert [rank["means"] for rank in ranks] == [[[1.5, 1.5], [3.0, 1.5], [4.5, 1.5]]] * 2
 
 
 def test_processes_without_shared_memory_learn_the_same(ranks, alone):
     assert [rank["no shared memory"] for rank in ranks] == [None, None]
     assert_close(ranks[0]["without shared memory"], alone["the default game"])
     assert_equal(ranks[1]["without shared memory"], ranks[0]["without shared memory"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through Linux's /dev/shm")
+def test_too_little_memory_to_share_is_told(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(exchange, "FOLDER", tmp_path)
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 4)
+    monkeypatch.setattr(dist, "broadcast_object_list", lambda objects, src: None)
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor, op: None)
+    with pytest.warns(UserWarning, match="must have room for 64 MB, .* No space left on device"):
+        assert exchange.shared_mean(2_000_000, torch.float32) is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_process_stops_both(ranks):

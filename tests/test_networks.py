@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vanillagan import ConvDiscriminator, ConvGenerator, Discriminator, Generator
-from vanillagan.networks import DownBlock, LinearBlock, UpBlock
+from vanillagan.networks import DownBlock, Linear, LinearBlock, UpBlock
 from vanillagan.networks.blocks import ends_in_sigmoid, has_batch_norm, scores_samples_alone
 
 LATENT_DIM = 6
@@ -436,7 +436,7 @@ def test_classes_widen_the_first_layer_alone():
 
 def test_a_linear_block_is_linear_norm_slope_dropout():
     kinds = [type(layer) for layer in LinearBlock(3, 4, dropout=0.1)]
-    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.LeakyReLU, nn.Dropout]
+    assert kinds == [Linear, nn.BatchNorm1d, nn.LeakyReLU, nn.Dropout]
     assert [type(layer) for layer in LinearBlock(3, 4, normalize=False)] == kinds[::2]
 
 

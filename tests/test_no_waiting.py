@@ -111,13 +111,15 @@ def unlooked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vanillagan.trainer.warn_of_range", lambda samples, generator: None)
 
 
-def read_steps(game: str, callbacks: list[Callback], images: torch.Tensor) -> dict[int, set[str]]:
+def read_steps(
+    game: str, callbacks: list[Callback], images: torch.Tensor, *, steps: int = STEPS
+) -> dict[int, set[str]]:
     """What is read within the steps of a run on the CPU."""
     reads = Reads()
     trainer = make_trainer(game, [*callbacks, reads], device="cpu")
     with WatchMethods(reads), WatchOperators(reads):
-        trainer.fit(images, steps=STEPS, batch_size=16)
-    return {step: names for step, names in reads.by_step.items() if 1 <= step <= STEPS}
+        trainer.fit(images, steps=steps, batch_size=16)
+    return {step: names for step, names in reads.by_step.items() if 1 <= step <= steps}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,11 @@ def test_reads_are_noticed(read):
 @pytest.mark.usefixtures("unlooked")
 def test_bare_steps_read_nothing(game, images):
     assert read_steps(game, [], images) == {}
+
+
+@pytest.mark.usefixtures("unlooked")
+def test_the_history_reads_the_losses_of_256_steps_at_once(images):
+    assert set(read_steps("plain", [], images, steps=600)) == {256, 512}
 
 
 @pytest.mark.parametrize("game", GAMES)

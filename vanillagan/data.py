@@ -176,12 +176,16 @@ def cached(
     if len(source) == 0:
         raise ValueError("`dataset` must hold at least one sample, got an empty one")
     first, again = _first_samples(source, seed=0), _first_samples(source, seed=1)
-    if not all(map(torch.equal, first.inputs, again.inputs)):
+    if not all(
+        torch.equal(a.nan_to_num(), b.nan_to_num())
+        for a, b in zip(first.inputs, again.inputs, strict=True)
+    ):
         raise ValueError(
             "`dataset` must give the same sample each time, got another one in a second reading: "
             "its transforms are random"
         )
     kept = [torch.empty(len(source), *part.shape[1:], dtype=part.dtype) for part in first.inputs]
+    filled = ByteImages(*kept) if kept[0].dtype == torch.uint8 else TensorDataset(*kept)
     loader = DataLoader(
         source, batch_size=256, num_workers=workers, collate_fn=_join, generator=torch.Generator()
     )
@@ -195,7 +199,7 @@ def cached(
                 )
             whole[start : start + len(part)] = part
         start += len(batch.samples)
-    return ByteImages(*kept) if kept[0].dtype == torch.uint8 else TensorDataset(*kept)
+    return filled
 
 
 def _kind(batch: Tensor) -> str:

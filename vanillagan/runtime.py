@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from vanillagan.exchange import SharedMean, share_memory
+from vanillagan.exchange import SharedMean, shared_mean
 
 __all__ = ["GlobalRNG", "Processes", "autocast", "resolve_device"]
 
@@ -133,7 +133,7 @@ class Processes:
 
     def __init__(self, device: torch.device) -> None:
         if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
             atexit.register(dist.destroy_process_group)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.count = dist.get_world_size() if dist.is_initialized() else 1
@@ -154,6 +154,8 @@ class Processes:
         gradients = {
             parameter: parameter.grad for parameter in parameters if parameter.grad is not None
         }
+        if not gradients:
+            return
         mean = self._mean([gradient.flatten() for gradient in gradients.values()])
         parts = mean.split([parameter.numel() for parameter in gradients])
         for parameter, part in zip(gradients, parts, strict=True):
@@ -161,11 +163,10 @@ class Processes:
 
     def _mean(self, parts: list[Tensor]) -> Tensor:
         """The mean over the processes of the parts, joined."""
-        size, dtype = sum(part.numel() for part in parts), parts[0].dtype
-        if self.device.type == "cpu" and (size, dtype) not in self._shared:
-            memory = share_memory(2 * self.count * size, dtype)
-            self._shared[size, dtype] = None if memory is None else SharedMean(memory)
-        shared = self._shared.get((size, dtype))
+        kind = (sum(part.numel() for part in parts), parts[0].dtype)
+        if self.device.type == "cpu" and kind not in self._shared:
+            self._shared[kind] = shared_mean(*kind)
+        shared = self._shared.get(kind)
         if shared is not None:
             return shared(parts)
         mean = torch.cat(parts)
@@ -177,10 +178,10 @@ class Processes:
         return tensor if self.count == 1 else tensor.chunk(self.count)[self.rank]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Whether the flag is set in any process; no process waits for its device."""
         if self.count == 1:
             return flag
-        agreed = torch.tensor(int(flag), device=self.device)
+        agreed = torch.tensor(int(flag))
         dist.all_reduce(agreed, dist.ReduceOp.MAX)
         return bool(agreed)
 

@@ -6,14 +6,17 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.benchmarks.loops import BETAS, LATENT_DIM, LR, SAMPLE_SHAPE, Options, own_networks
 from tests.benchmarks.turns import Tick
+from vanillagan.networks import Linear, linear
 
 convolution = torch.ops.aten.convolution
 convolution_backward = torch.ops.aten.convolution_backward
 
 
+@torch.no_grad()
 def limit(options: Options, tick: Tick) -> None:
     """The matrix products or convolutions of a step, and fused Adam, on tensors made beforehand.
 
@@ -62,7 +65,7 @@ def _backward(products: list[_Linear | _Conv]) -> None:
 def _products(network: nn.Module, inputs: Tensor, dtype: torch.dtype) -> list[_Linear | _Conv]:
     """The products of a network, in the order and of the shapes in which it computes them."""
     products: list[_Linear | _Conv] = []
-    kinds = {nn.Linear: _Linear, nn.Conv2d: _Conv}
+    kinds = {Linear: _Linear, nn.Conv2d: _Conv}
 
     def note(layer: nn.Module, arguments: tuple[Tensor], output: Tensor) -> None:
         products.append(kinds[type(layer)](layer, arguments[0].shape, output.shape, dtype))
@@ -78,22 +81,22 @@ def _products(network: nn.Module, inputs: Tensor, dtype: torch.dtype) -> list[_L
 
 
 class _Linear:
-    """x W' and its two gradients, into tensors made beforehand."""
+    """x W' and its two gradients, by the faster of the libraries that PyTorch multiplies with."""
 
     def __init__(self, layer: nn.Linear, x: torch.Size, y: torch.Size, dtype: torch.dtype) -> None:
+        by_onednn = linear.ONEDNN_IS_FASTER and dtype == torch.float32
+        self.multiply = linear.multiply if by_onednn else F.linear
         self.weight = layer.weight.detach().to(dtype)
         self.x, self.grad_y = torch.randn(x, dtype=dtype), torch.randn(y, dtype=dtype)
-        self.y, self.grad_x = torch.empty_like(self.grad_y), torch.empty_like(self.x)
-        self.grad_weight = torch.empty_like(self.weight)
 
     def forward(self) -> None:
-        torch.mm(self.x, self.weight.t(), out=self.y)
+        self.multiply(self.x, self.weight)
 
     def backward(self, *, to_input: bool, to_weight: bool) -> None:
         if to_input:
-            torch.mm(self.grad_y, self.weight, out=self.grad_x)
+            self.multiply(self.grad_y, self.weight.t())
         if to_weight:
-            torch.mm(self.grad_y.t(), self.x, out=self.grad_weight)
+            self.multiply(self.grad_y.t(), self.x.t())
 
 
 class _Conv:

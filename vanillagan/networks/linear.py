@@ -44,20 +44,20 @@ class OneDNNLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         to_x, to_weight, _ = ctx.needs_input_grad
         ctx.save_for_backward(x if to_weight else None, weight if to_x else None)
-        return _multiply(x, weight, bias)
+        return multiply(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias = ctx.needs_input_grad
         return (
-            _multiply(grad, weight.t()) if to_x else None,
-            _multiply(grad.t(), x.t()) if to_weight else None,
+            multiply(grad, weight.t()) if to_x else None,
+            multiply(grad.t(), x.t()) if to_weight else None,
             grad.sum(0) if to_bias else None,
         )
 
 
-def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x weight' + bias, by what can be differentiated if the gradient of a gradient is wanted."""
     if torch.is_grad_enabled():
         return F.linear(x, weight, bias)
