@@ -16,10 +16,11 @@ assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
 
 @pytest.fixture(autouse=True)
 def by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Multiplies by oneDNN on any machine whose PyTorch has it."""
+    """Multiplies by oneDNN whatever the size, on any machine whose PyTorch has it."""
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this PyTorch has no oneDNN")
     monkeypatch.setattr(linear, "ONEDNN_IS_FASTER", True)
+    monkeypatch.setattr(linear, "SMALLEST", 1)
     torch.manual_seed(0)
 
 
@@ -93,6 +94,13 @@ def test_other_shapes_are_left_to_pytorch(shape):
     y = layer(torch.randn(shape))
     assert y.shape == (*shape[:-1], 3)
     assert not is_multiplied_by_onednn(y)
+
+
+def test_small_products_are_left_to_pytorch(monkeypatch):
+    monkeypatch.setattr(linear, "SMALLEST", 61)
+    assert not is_multiplied_by_onednn(Linear(5, 3)(torch.randn(4, 5)))
+    monkeypatch.setattr(linear, "SMALLEST", 60)
+    assert is_multiplied_by_onednn(Linear(5, 3)(torch.randn(4, 5)))
 
 
 def test_other_dtypes_are_left_to_pytorch():

@@ -17,10 +17,10 @@ __all__ = ["Linear"]
 class Linear(nn.Linear):
     """`nn.Linear`, twice as fast in float32 on CPUs of AMD that have AVX-512.
 
-    PyTorch multiplies float32 matrices by MKL, which keeps its AVX-512 code for Intel's CPUs. There
-    this layer has oneDNN multiply, which PyTorch comes with too: the same products in the same
-    precision, rounded differently. Everywhere else, in other precisions, compiled or traced, it is
-    `nn.Linear`, and its weights and `state_dict` always are.
+    PyTorch multiplies float32 matrices by MKL, which reaches half of what such a CPU can do. Here
+    oneDNN multiplies there, which PyTorch comes with too: the same products in the same precision,
+    rounded differently. On other machines, for small products, in other precisions, compiled or
+    traced, it is `nn.Linear`, and its weights and `state_dict` always are.
 
     Example:
         >>> Linear(100, 128)(torch.randn(4, 100)).shape
@@ -76,12 +76,12 @@ def _can_be_multiplied(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.ndim == 2
-        and x.numel() > 0
+        and len(x) * weight.numel() >= SMALLEST
     )
 
 
 def _onednn_is_faster() -> bool:
-    """Whether PyTorch has both libraries, on a CPU that MKL gives older code."""
+    """Whether PyTorch has both libraries, on a CPU that MKL makes half of."""
     info = Path("/proc/cpuinfo")
     cpu = info.read_text() if info.exists() else platform.processor()
     return (
@@ -94,3 +94,6 @@ def _onednn_is_faster() -> bool:
 
 
 ONEDNN_IS_FASTER = _onednn_is_faster()
+
+SMALLEST = 2**20
+"""The multiplications from which on it is faster; its calls take longer than MKL's."""
