@@ -6,11 +6,11 @@ from functools import partial
 
 from tests.benchmarks import loops
 from tests.benchmarks.loops import Options
-from tests.benchmarks.turns import take_turns
+from tests.benchmarks.turns import Timing, take_turns
 from tests.test_datasets import write_mnist
 
 MARGIN = 1.3
-"""It is 1.01 to 1.03 on a quiet machine."""
+"""What the trainer may cost over the loop by hand, with room for a busy machine."""
 
 
 def test_the_trainer_is_about_as_fast_as_the_loop_by_hand(tmp_path):
@@ -22,8 +22,10 @@ def test_the_trainer_is_about_as_fast_as_the_loop_by_hand(tmp_path):
     }
 
     def ratio(rounds: int) -> float:
-        trainer, by_hand = take_turns(rows, rounds=rounds, steps=10, threads=1).values()
-        return trainer.median / by_hand.median
+        outcomes = take_turns(rows, rounds=rounds, steps=10, threads=1)
+        for row in outcomes.values():
+            assert isinstance(row, Timing), row
+        return outcomes["trainer"].median / outcomes["hand-written"].median
 
     # a busy machine may disturb one run; a slower trainer shows in the longer one too
     assert ratio(rounds=5) < MARGIN or ratio(rounds=20) < MARGIN

@@ -1,4 +1,4 @@
-"""What figures depend on: the machine and the versions, to be kept beside them."""
+"""What figures depend on: the machine, the versions and the commit, to be kept beside them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import os
 import platform
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+
+import torch
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 """Of the CPU's, those that matrix products depend on."""
@@ -21,7 +25,7 @@ PACKAGES = ("torch", "torchvision", "vanillagan", "pytorch-ignite", "lightning",
 
 
 def describe_machine() -> dict[str, Any]:
-    """The CPU, its cores and flags, and the system, as far as Linux tells."""
+    """The CPU, its cores and flags, the system, and the threads that torch takes if not told."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
@@ -29,16 +33,26 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cpu": model[1] if model else platform.processor(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "flags": [flag for flag in FLAGS if flags and flag in flags[1].split()],
         "system": platform.platform(),
     }
 
 
-def describe_versions(*packages: str) -> dict[str, str]:
-    """The versions of Python and of those of the packages that are installed."""
+def describe_versions() -> dict[str, str]:
+    """The versions of Python and of those of PACKAGES that are installed."""
     installed = {found.name: found.version for found in distributions()}
-    found = {package: installed[package] for package in packages if package in installed}
+    found = {package: installed[package] for package in PACKAGES if package in installed}
     return {"python": platform.python_version()} | found
+
+
+def describe_commit() -> str | None:
+    """The commit of this repository, with "-dirty" if files differ from it, or None without git."""
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return done.stdout.strip() or None
 
 
 def describe_command(module: str) -> str:
@@ -49,15 +63,16 @@ def describe_command(module: str) -> str:
 def write_figures(path: Path | None, module: str, figures: Any) -> None:
     """Writes the figures of this run of a module, and what they depend on; nowhere without a path.
 
-    The file holds "figures" beside "command", "machine" and "versions"; dataclasses, such as the
-    timings of `turns`, become mappings of their fields.
+    The file holds "figures" beside "command", "commit", "machine" and "versions"; dataclasses, such
+    as the timings of `turns`, become mappings of their fields.
     """
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "command": describe_command(module),
+            "commit": describe_commit(),
             "machine": describe_machine(),
-            "versions": describe_versions(*PACKAGES),
+            "versions": describe_versions(),
             "figures": figures,
         }
         path.write_text(json.dumps(content, indent=1, default=asdict))

@@ -9,7 +9,7 @@ First the most memory (peak RSS) that a process of its own has held after 500 st
 
 Then the memory (RSS) over `--steps` steps of a trainer with all callbacks of examples/mnist.py, a
 CSV log, and the average of the generator's weights, each 200 steps. The growth is that of a line
-fitted to the second half of the curve, in bytes a step; the losses in `trainer.history`, which are
+fitted to the curve from step 2,000 on, in bytes a step; the losses in `trainer.history`, which are
 kept for good, are 8 bytes a step of it. Linux only.
 """
 
@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.loops import Options, source, trainer
+from tests.benchmarks import loops
+from tests.benchmarks.loops import Options
 from tests.benchmarks.machine import write_figures
 from tests.benchmarks.recipes import make_trainer
 from tests.benchmarks.turns import take_turns
@@ -43,6 +44,8 @@ from vanillagan.datasets import mnist
 
 PEAK_STEPS = 500
 EVERY = 200
+SETTLED = 2000
+"""The step from which on the growth is fitted."""
 
 
 class Memory(Callback):
@@ -68,10 +71,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
     options = parser.parse_args()
+    if options.steps < SETTLED + EVERY:
+        parser.error(f"--steps must be at least {SETTLED + EVERY}, for a line from {SETTLED} on")
 
     rows = {
-        "source": partial(source, Options(options.data)),
-        "trainer": partial(trainer, Options(options.data)),
+        "source": partial(loops.source, Options(options.data)),
+        "trainer": partial(loops.trainer, Options(options.data)),
     }
     timings = take_turns(rows, rounds=1, steps=PEAK_STEPS // 2)
     peaks: dict[str, int | str] = {
@@ -82,20 +87,23 @@ def main() -> None:
         print(f"{name:10} {peak if isinstance(peak, str) else f'{peak / 1e6:.0f} MB at most'}")
 
     curve = grow(options.data, options.steps)
-    half = len(curve.steps) // 2
-    slope = float(np.polyfit(curve.steps[half:], curve.bytes[half:], 1)[0])
+    settled = curve.steps.index(SETTLED)
+    slope = float(np.polyfit(curve.steps[settled:], curve.bytes[settled:], 1)[0])
     print(
-        f"from {curve.bytes[0] / 1e6:.1f} MB at step {curve.steps[0]:,} over "
-        f"{curve.bytes[half] / 1e6:.1f} MB at step {curve.steps[half]:,} to "
-        f"{curve.bytes[-1] / 1e6:.1f} MB at step {curve.steps[-1]:,}: "
-        f"{slope:+.0f} bytes a step in the second half"
+        f"{curve.bytes[0] / 1e6:.1f} MB at step {curve.steps[0]:,}, {curve.bytes[-1] / 1e6:.1f} MB "
+        f"at step {curve.steps[-1]:,}, {max(curve.bytes) / 1e6:.1f} MB at most; "
+        f"{slope:+.0f} bytes a step from step {SETTLED:,} on"
     )
     figures = {"peaks": peaks, "steps": curve.steps, "bytes": curve.bytes, "slope": slope}
     write_figures(options.json, "tests.benchmarks.memory", figures)
 
 
 def grow(root: Path, steps: int) -> Memory:
-    """The memory over so many steps of the recommended recipe with all its callbacks."""
+    """The memory over so many steps of the recommended recipe with all its callbacks.
+
+    Raises:
+        RuntimeError: The run ended before.
+    """
     data, noted = mnist(root), Memory()
     with tempfile.TemporaryDirectory() as folder:
         callbacks = [
@@ -108,7 +116,12 @@ def grow(root: Path, steps: int) -> Memory:
             StopOnSignal(),
             noted,
         ]
-        make_trainer("clean", 0, callbacks).fit(data, steps=steps)
+        trainer = make_trainer("clean", 0, callbacks)
+        trainer.fit(data, steps=steps)
+    if trainer.progress.step < steps:
+        raise RuntimeError(
+            f"`fit` ended at step {trainer.progress.step} of {steps}: {trainer.stop_reason}"
+        )
     return noted
 
 

@@ -16,6 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 LABELS = {
@@ -37,6 +38,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, help=meaning, metavar="FILE")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), metavar="FOLDER")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     for name, draw in plots.items():
         path = getattr(options, name)
         if path is not None:
@@ -44,8 +46,9 @@ def main() -> None:
             draw(figures).savefig(options.out / f"{draw.__name__}.png", dpi=120)
 
 
-def scaling(axes: dict[str, dict[str, Any]]) -> Figure:
+def scaling(figures: dict[str, dict[str, Any]]) -> Figure:
     """Steps a second along each axis."""
+    axes = {axis: figures[axis] for axis in LABELS if axis in figures}
     figure = Figure(figsize=(3.2 * len(axes), 3.2), layout="constrained")
     for place, (axis, rows) in zip(
         figure.subplots(1, len(axes), squeeze=False)[0], axes.items(), strict=True
@@ -64,7 +67,7 @@ def scaling(axes: dict[str, dict[str, Any]]) -> Figure:
         places = [x for x, _ in points]
         place.set_xticks(places, labels=[f"{x:,.0f}" if x > 1 else f"{x:g}" for x in places])
         place.minorticks_off()
-        place.set(ylim=(0, None))
+        start_at_zero(place)
         place.grid(alpha=0.3)
     figure.axes[0].set(ylabel="steps a second")
     return figure
@@ -75,9 +78,16 @@ def memory(figures: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.plot(figures["steps"], [value / 1e6 for value in figures["bytes"]])
-    axes.set(xlabel="steps", ylabel="memory of the process (RSS), MB", ylim=(0, None))
+    axes.set(xlabel="steps", ylabel="memory of the process (RSS), MB")
+    start_at_zero(axes)
     axes.grid(alpha=0.3)
     return figure
+
+
+def start_at_zero(axes: Axes) -> None:
+    """Lets the y axis reach from 0 to a little more than the largest value."""
+    largest = max(max(line.get_ydata()) for line in axes.lines)
+    axes.set(ylim=(0, 1.1 * largest))
 
 
 def time_to_quality(figures: dict[str, Any]) -> Figure:

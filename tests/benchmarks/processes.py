@@ -5,8 +5,9 @@
 Each row is started by `torchrun`, with one thread in each process (OMP_NUM_THREADS=1) and batches
 of 256 for each: one process alone with batches of 256, and two with batches of 512. The rows take
 turns, as fresh processes; the images a second are counted after a warm-up, and `exchange` is the
-part of the time that the first process spends in the exchange of gradients, its wait for the other
-process included. `images/s` of two over those of one is what it is about: at most 2.
+part of the time that the first process spends in what all processes meet in: the exchange of
+gradients, and the question after each step whether any of them stops. Its waits for the other
+process are included. `images/s` of two over those of one is what it is about: at most 2.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from tests.benchmarks.loops import Options, own_networks
 from tests.benchmarks.machine import write_figures
@@ -35,27 +36,32 @@ WARM_UP = 5
 
 
 class Clock(Callback):
-    """Times the steps after the warm-up, and in them the exchange of gradients."""
+    """Times the steps after the warm-up, and in them what the processes meet in."""
 
     def __init__(self) -> None:
+        self.met = 0.0
         self.exchange = 0.0
         self.started = 0.0
         self.seconds = 0.0
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
-        average = trainer.processes.average_gradients
+        processes = trainer.processes
+        processes.average_gradients = self.timed(processes.average_gradients)
+        processes.any = self.timed(processes.any)
 
-        def timed(parameters: Sequence[nn.Parameter]) -> None:
+    def timed(self, meet: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def meet_and_time(argument: Any) -> Any:
             started = time.perf_counter()
-            average(parameters)
-            self.exchange += time.perf_counter() - started
+            result = meet(argument)
+            self.met += time.perf_counter() - started
+            return result
 
-        trainer.processes.average_gradients = timed
+        return meet_and_time
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         if trainer.progress.step == WARM_UP:
-            self.exchange, self.started = 0.0, time.perf_counter()
-        self.seconds = time.perf_counter() - self.started
+            self.met, self.started = 0.0, time.perf_counter()
+        self.exchange, self.seconds = self.met, time.perf_counter() - self.started
 
 
 def main() -> None:

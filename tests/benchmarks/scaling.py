@@ -16,14 +16,17 @@ one step of D and no callbacks:
 The file is written here, of random bytes, into --folder, and is in the disk's cache afterwards if
 memory has room for it; a file that isn't costs what the disk takes to read 64 places for a batch.
 The rows of an axis take turns, each in a process of its own; a row's time includes what an epoch's
-start takes where a turn comes to it.
+start takes where a turn comes to it. Those of the samples don't, so the start of an epoch, which
+draws its order, is timed apart for each of the sizes.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,18 +35,19 @@ import torch
 
 from tests.benchmarks.loops import Ticking
 from tests.benchmarks.machine import write_figures
-from tests.benchmarks.turns import Tick, Timing, take_turns
+from tests.benchmarks.turns import Tick, take_turns
 from vanillagan import Callback, Discriminator, GANTrainer, Generator, StepResult
 from vanillagan.data import ByteImages
+from vanillagan.sources import Order
 
 SHAPE = (1, 28, 28)
 PIXELS = 784
 SAMPLES = 60_000
+SIZES = (SAMPLES, 10 * SAMPLES, 100 * SAMPLES)
 AXES: dict[str, dict[str, dict[str, Any]]] = {
     "batch": {str(n): {"batch_size": n} for n in (16, 64, 256, 1024, 4096)},
     "width": {str(w): {"width": w} for w in (0.25, 0.5, 1.0, 2.0, 4.0)},
-    "samples": {"in memory": {}}
-    | {str(n): {"samples": n, "mapped": True} for n in (SAMPLES, 10 * SAMPLES, 100 * SAMPLES)},
+    "samples": {"in memory": {}} | {str(n): {"samples": n, "mapped": True} for n in SIZES},
     "d_steps": {str(k): {"discriminator_steps": k} for k in (1, 2, 4, 8)},
     "callbacks": {str(n): {"callbacks": n} for n in (0, 1, 4, 16, 64)},
 }
@@ -67,19 +71,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
     options = parser.parse_args()
 
-    figures: dict[str, dict[str, Timing | str]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder, "images")
         for axis in options.axes:
             if axis == "samples":
-                write_images(path, 100 * SAMPLES)
-            rows = {name: partial(train, path, given) for name, given in AXES[axis].items()}
-            figures[axis] = take_turns(rows, rounds=options.rounds, steps=options.steps)
-            for name, timing in figures[axis].items():
+                write_images(path, max(SIZES))
+            rows = {name: partial(train, path, **given) for name, given in AXES[axis].items()}
+            timings = take_turns(rows, rounds=options.rounds, steps=options.steps)
+            for name, timing in timings.items():
                 failed = isinstance(timing, str)
                 said = timing if failed else f"{1 / timing.median:8.1f} steps/s"
                 print(f"{axis:10} {name:>10} {said}", flush=True)
-    write_figures(options.json, "tests.benchmarks.scaling", figures)
+            figures[axis] = timings
+            if axis == "samples":
+                figures["epoch_start_seconds"] = {str(n): time_epoch_start(n) for n in SIZES}
+                for name, seconds in figures["epoch_start_seconds"].items():
+                    print(f"{axis:10} {name:>10} {seconds * 1e3:8.1f} ms an epoch's start")
+            write_figures(options.json, "tests.benchmarks.scaling", figures)
 
 
 def write_images(path: Path, count: int) -> None:
@@ -91,23 +100,42 @@ def write_images(path: Path, count: int) -> None:
             file.write(part.numpy())
 
 
-def train(path: Path, given: dict[str, Any], tick: Tick) -> None:
-    settings = {"batch_size": 64, "width": 1.0, "samples": SAMPLES, "mapped": False} | given
-    length, width = settings["samples"], settings["width"]
-    if settings["mapped"]:
+def time_epoch_start(samples: int, *, times: int = 5) -> float:
+    """The seconds until an epoch of so many samples has the indices of its first batch."""
+    order = Order(seed=0, length=samples, batch_size=64)
+    seconds = []
+    for epoch in range(times):
+        started = time.perf_counter()
+        next(order.batches(epoch, skip=0))
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def train(
+    path: Path,
+    tick: Tick,
+    *,
+    batch_size: int = 64,
+    width: float = 1.0,
+    samples: int = SAMPLES,
+    mapped: bool = False,
+    discriminator_steps: int = 1,
+    callbacks: int = 0,
+) -> None:
+    if mapped:
         images = torch.from_file(
-            str(path), shared=True, size=length * PIXELS, dtype=torch.uint8
-        ).view(length, *SHAPE)
+            str(path), shared=True, size=samples * PIXELS, dtype=torch.uint8
+        ).view(samples, *SHAPE)
     else:
-        images = torch.randint(256, (length, *SHAPE), dtype=torch.uint8)
+        images = torch.randint(256, (samples, *SHAPE), dtype=torch.uint8)
     trainer = GANTrainer(
         Generator(hidden=tuple(int(width * units) for units in (128, 256, 512, 1024))),
         Discriminator(hidden=tuple(int(width * units) for units in (512, 256))),
-        discriminator_steps=settings.get("discriminator_steps", 1),
+        discriminator_steps=discriminator_steps,
         device="cpu",
-        callbacks=[*(Listener() for _ in range(settings.get("callbacks", 0))), Ticking(tick)],
+        callbacks=[*(Listener() for _ in range(callbacks)), Ticking(tick)],
     )
-    trainer.fit(ByteImages(images), epochs=sys.maxsize, batch_size=settings["batch_size"])
+    trainer.fit(ByteImages(images), epochs=sys.maxsize, batch_size=batch_size)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """How long does a training step take, beside the source's loop, its peers, and the limit?
 
     python -m tests.benchmarks.speed --data FOLDER [--rows NAME ...] [--batch-sizes 64 256 1024]
-        [--precisions fp32 bf16] [--networks perceptron conv] [--threads N] [--json FILE]
+        [--precisions fp32 bf16] [--networks perceptron conv] [--threads N] [--repeat N]
+        [--json FILE]
 
 Every row trains on MNIST on the CPU. The rows of a comparison take turns in one run (see
 `turns.py`), so that a machine whose speed drifts slows all of them; the figures to trust are the
@@ -21,6 +22,9 @@ ratios of medians. A row that doesn't run says why.
 
 source, ignite, lightning and torchgan train the networks as the source writes them; the extra
 `bench` installs the peers. A comparison of all rows takes a few minutes at batch 64 on two cores.
+Processes of the same program differ in speed by themselves: `--repeat` runs each row that many
+times and shows by how much. The costs of the log and of grids show in turns of 400 steps
+(`--steps 400`), since a grid comes each 400 steps.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from typing import Any
 from tests.benchmarks import limit, loops, peers
 from tests.benchmarks.loops import Options
 from tests.benchmarks.machine import write_figures
-from tests.benchmarks.turns import Timing, take_turns
+from tests.benchmarks.turns import Row, Timing, take_turns
 
 ROWS = {
     "source": loops.source,
@@ -57,7 +61,7 @@ def main() -> None:
     ):
         shared = Options(options.data, batch_size, precision, networks)
         outcomes = take_turns(
-            {name: partial(ROWS[name], shared) for name in options.rows},
+            name_rows(options.rows, shared, options.repeat),
             rounds=options.rounds,
             steps=options.steps,
             threads=options.threads,
@@ -91,23 +95,34 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=40, help="rounds that are counted")
     parser.add_argument("--steps", type=int, default=20, help="steps of a row in each round")
     parser.add_argument("--threads", type=int, help="of each row; torch's own choice if left out")
+    parser.add_argument("--repeat", type=int, default=1, help="processes of each row", metavar="N")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     return parser.parse_args()
+
+
+def name_rows(names: list[str], options: Options, repeat: int) -> dict[str, Row]:
+    """The rows of a comparison, those of the same program numbered from the second on."""
+    return {
+        name if number == 1 else f"{name} ({number})": partial(ROWS[name], options)
+        for number in range(1, 1 + repeat)
+        for name in names
+    }
 
 
 def table(outcomes: dict[str, Timing | str], batch_size: int) -> str:
     """The comparison for people: a line for each row."""
     heads = ["ms a step", "images/s", *(f"of {name}" for name in REFERENCES), "peak MB"]
-    lines = [" " * 14 + "".join(f"{head:>16}" for head in heads)]
+    width = max(14, *map(len, outcomes))
+    lines = [" " * width + "".join(f"{head:>16}" for head in heads)]
     medians = {name: row.median for name, row in outcomes.items() if isinstance(row, Timing)}
     for name, row in outcomes.items():
         if isinstance(row, str):
-            lines.append(f"{name:14}  does not run: {row}")
+            lines.append(f"{name:{width}}  does not run: {row}")
             continue
         ratios = [f"{row.median / medians[r]:.2f}" if r in medians else "-" for r in REFERENCES]
         speed = f"{batch_size / row.median:,.0f}"
         cells = [f"{row.median * 1e3:.2f}", speed, *ratios, f"{row.peak_memory / 1e6:,.0f}"]
-        lines.append(f"{name:14}" + "".join(f"{cell:>16}" for cell in cells))
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
 
 

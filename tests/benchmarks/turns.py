@@ -3,7 +3,8 @@
 Two torch processes that run at once slow each other many times over, and a machine's speed drifts
 from minute to minute. So a baton goes round: the row that holds it makes its steps and reports
 their time, the others wait inside `tick`. A drift then slows all rows alike, and the ratios of
-their medians stay what they are.
+their medians stay what they are. Each round begins one row later than the round before, so that no
+row always follows the same one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import resource
 import statistics
 import sys
 import time
-import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -51,8 +52,8 @@ def take_turns(
 ) -> dict[str, Timing | str]:
     """Runs `rows` in turns: in each of `rounds` rounds every row makes `steps` steps.
 
-    A further round comes first, in which each row sets up and warms up; its times are dropped. What
-    rows print is swallowed.
+    A further round comes first, in which each row sets up and warms up; its times are dropped. Each
+    round begins with the row that was second in the round before. What rows print is swallowed.
 
     Args:
         rows: The rows by name.
@@ -61,7 +62,7 @@ def take_turns(
         threads: The threads torch takes in each row; None is torch's own choice.
 
     Returns:
-        The timing of each row, or, of a row that raised or ended, the last line of its error.
+        The timing of each row, or, of a row that raised or ended, the first line of its error.
 
     Raises:
         ValueError: `rounds`, `steps` or `threads` is not a positive integer.
@@ -74,19 +75,21 @@ def take_turns(
     peaks: dict[str, int] = {}
     errors: dict[str, str] = {}
     runners: dict[str, _Runner] = {}
+    order = deque(rows)
     try:
         for _ in range(1 + rounds):
-            for name, row in rows.items():
+            for name in order:
                 if name in errors:
                     continue
                 if name not in runners:
-                    runners[name] = _Runner(row, threads)
+                    runners[name] = _Runner(rows[name], threads)
                 outcome = runners[name].take_turn(steps)
                 if isinstance(outcome, str):
                     errors[name] = outcome
                 else:
                     elapsed, peaks[name] = outcome
                     seconds[name].append(elapsed / steps)
+            order.rotate(-1)
     finally:
         for runner in runners.values():
             runner.end()
@@ -142,7 +145,7 @@ def _run(row: Row, pipe: Connection, threads: int | None) -> None:
     except (_TurnsOver, KeyboardInterrupt):
         return
     except Exception as error:
-        pipe.send("".join(traceback.format_exception_only(error)).strip().splitlines()[-1])
+        pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 class _Baton:
