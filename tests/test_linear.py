@@ -82,10 +82,43 @@ def test_frozen_weights_get_no_gradient_and_pass_that_of_the_input():
     assert layer.bias.grad is None
 
 
-def test_it_takes_inputs_that_are_not_contiguous():
+@pytest.mark.parametrize(
+    "view",
+    [lambda x: x[:, 2:].t(), lambda x: x[:, :5], lambda x: x[:1, :5].expand(5, 5)],
+    ids=["transposed", "columns", "expanded"],
+)
+def test_it_takes_inputs_that_are_not_contiguous(view):
     layer = Linear(5, 3)
-    x = torch.randn(5, 4)
-    assert_close(layer(x.t()), layer(x.t().contiguous()))
+    reference = of_double(layer)
+    x = view(torch.randn(5, 7))
+    y = layer(x)
+    assert is_multiplied_by_onednn(y)
+    y.square().sum().backward()
+    reference(x.double()).square().sum().backward()
+    assert_close(layer.weight.grad.double(), reference.weight.grad)
+
+
+def test_a_parametrized_weight_is_computed_once():
+    torch.manual_seed(0)
+    ours = nn.utils.parametrizations.spectral_norm(Linear(5, 3))
+    torch.manual_seed(0)
+    reference = nn.utils.parametrizations.spectral_norm(nn.Linear(5, 3))
+    x = torch.randn(4, 5)
+    assert_close(ours(x), reference(x))
+    for buffer, expected in zip(ours.buffers(), reference.buffers(), strict=True):
+        assert_close(buffer, expected)
+
+
+def test_a_batch_of_gradients_is_that_of_pytorch():
+    layer, x = Linear(5, 3), torch.randn(4, 5, requires_grad=True)
+    grads = torch.randn(6, 4, 3)
+    (found,) = torch.autograd.grad(layer(x), x, grads, is_grads_batched=True)
+    assert_close(found, grads @ layer.weight)
+
+
+def test_a_wrong_number_of_features_is_the_error_of_pytorch():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        Linear(5, 3)(torch.randn(4, 6))
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5,), (2, 4, 5)])

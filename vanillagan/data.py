@@ -177,7 +177,7 @@ def cached(
         raise ValueError("`dataset` must hold at least one sample, got an empty one")
     first, again = _first_samples(source, seed=0), _first_samples(source, seed=1)
     if not all(
-        torch.equal(a.nan_to_num(), b.nan_to_num())
+        torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
         for a, b in zip(first.inputs, again.inputs, strict=True)
     ):
         raise ValueError(

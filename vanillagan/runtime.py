@@ -138,6 +138,8 @@ class Processes:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.count = dist.get_world_size() if dist.is_initialized() else 1
         self.device = device
+        by_host = self.count > 1 and "cpu" in dist.get_backend_config()
+        self._flags_on = torch.device("cpu") if by_host else device
         self._shared: dict[tuple[int, torch.dtype], SharedMean | None] = {}
 
     def broadcast(self, networks: Iterable[nn.Module]) -> None:
@@ -178,10 +180,10 @@ class Processes:
         return tensor if self.count == 1 else tensor.chunk(self.count)[self.rank]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; no process waits for its device."""
+        """Whether the flag is set in any process."""
         if self.count == 1:
             return flag
-        agreed = torch.tensor(int(flag))
+        agreed = torch.tensor(int(flag), device=self._flags_on)
         dist.all_reduce(agreed, dist.ReduceOp.MAX)
         return bool(agreed)
 

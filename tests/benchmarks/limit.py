@@ -84,7 +84,8 @@ class _Linear:
     """x W' and its two gradients, by the faster of the libraries that PyTorch multiplies with."""
 
     def __init__(self, layer: nn.Linear, x: torch.Size, y: torch.Size, dtype: torch.dtype) -> None:
-        by_onednn = linear.ONEDNN_IS_FASTER and dtype == torch.float32
+        is_large = x[0] * layer.weight.numel() >= linear.SMALLEST
+        by_onednn = linear.ONEDNN_IS_FASTER and is_large and dtype == torch.float32
         self.multiply = linear.multiply if by_onednn else F.linear
         self.weight = layer.weight.detach().to(dtype)
         self.x, self.grad_y = torch.randn(x, dtype=dtype), torch.randn(y, dtype=dtype)

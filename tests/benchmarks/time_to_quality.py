@@ -8,7 +8,7 @@ below; between looks alone the clock runs, so reading the data before and measur
 epoch of the source counts what it takes as the source describes it, timed here over 300 steps at
 first; the run itself reads the same batches from memory, which is faster and changes no bit. A look
 is the Frechet distance of 10,000 samples to the test set, on the features of a classifier that is
-trained once; of the source's samples in eval mode and in training mode, which it shows itself, the
+trained once; of the source's samples in training mode, which it shows itself, and in eval mode the
 better ones count. For each recipe and seed:
 
     target      the best distance that the source's loop of that seed has shown
@@ -262,14 +262,17 @@ def same_batches(data: ByteImages) -> DataLoader[Any]:
 
 
 def sample_both_ways(generator: nn.Module, seed: int) -> list[Tensor]:
-    """Samples of the source's generator in eval mode, as those of the recipes, and as it shows them
-    itself: in training mode, normalised over batches of 64."""
+    """Samples of the source's generator as it shows them itself, in training mode, normalised over
+    batches of 64; and in eval mode, by the running statistics that these batches have renewed."""
     network = copy.deepcopy(generator)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        shown = [network(torch.randn(64, LATENT_DIM, generator=rng)) for _ in range(156)]
+        shown = [network(torch.randn(64, LATENT_DIM, generator=rng)) for _ in range(157)]
     latent = normal_latent(LATENT_DIM)
-    return [draw_samples(network, 10_000, latent_sampler=latent, seed=seed), torch.cat(shown)]
+    return [
+        draw_samples(network, 10_000, latent_sampler=latent, seed=seed),
+        torch.cat(shown)[:10_000],
+    ]
 
 
 def summarize(rows: list[dict[str, Any]], recipes: list[str], seeds: list[int]) -> None:

@@ -31,10 +31,11 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (N, in_features) to (N, out_features)."""
-        if ONEDNN_IS_FASTER and _can_be_multiplied(input, self.weight):
-            y: Tensor = OneDNNLinear.apply(input, self.weight, self.bias)
+        weight = self.weight  # once: a parametrization computes it
+        if ONEDNN_IS_FASTER and _can_be_multiplied(input, weight):
+            y: Tensor = OneDNNLinear.apply(input, weight, self.bias)
             return y
-        return F.linear(input, self.weight, self.bias)
+        return F.linear(input, weight, self.bias)
 
 
 class OneDNNLinear(torch.autograd.Function):
@@ -51,15 +52,15 @@ class OneDNNLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias = ctx.needs_input_grad
         return (
-            multiply(grad, weight.t()) if to_x else None,
-            multiply(grad.t(), x.t()) if to_weight else None,
+            multiply(grad, weight.contiguous().t()) if to_x else None,
+            multiply(grad.t(), x.contiguous().t()) if to_weight else None,
             grad.sum(0) if to_bias else None,
         )
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x weight' + bias, by what can be differentiated if the gradient of a gradient is wanted."""
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
         return F.linear(x, weight, bias)
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y
@@ -68,7 +69,8 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _can_be_multiplied(x: Tensor, weight: Tensor) -> bool:
     """Whether the product is one of those that are faster, and nobody looks into it."""
     return (
-        not torch.compiler.is_compiling()
+        type(x) in (Tensor, nn.Parameter)
+        and not torch.compiler.is_compiling()
         and not torch._C._is_tracing()
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
@@ -76,21 +78,27 @@ def _can_be_multiplied(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.ndim == 2
+        and x.shape[1] == weight.shape[1]
         and len(x) * weight.numel() >= SMALLEST
     )
 
 
 def _onednn_is_faster() -> bool:
     """Whether PyTorch has both libraries, on a CPU that MKL makes half of."""
-    info = Path("/proc/cpuinfo")
-    cpu = info.read_text() if info.exists() else platform.processor()
     return (
-        "AuthenticAMD" in cpu
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        torch.backends.cpu.get_cpu_capability() == "AVX512"
         and torch.backends.mkl.is_available()
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and "AuthenticAMD" in _describe_cpu()
     )
+
+
+def _describe_cpu() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
 
 
 ONEDNN_IS_FASTER = _onednn_is_faster()
