@@ -9,6 +9,9 @@ import errno
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,10 +159,20 @@ def one_process(folder: Path) -> None:
     except ValueError as error:
         seen["error"] = str(error)
 
-    mean = exchange.shared_mean(2, torch.float64)
-    if mean is not None:
-        own = torch.tensor([1.0 + rank], dtype=torch.float64)
-        seen["means"] = [mean([own * number, own]).tolist() for number in (1, 2, 3)]
+    shared = exchange.shared_mean(2, torch.float64)
+    if shared is not None:
+        seen["means"] = []
+        for number in (1, 2, 3):
+            time.sleep(0.05 * rank * (number == 2))  # longer than a process waits awake
+            own = torch.tensor([[1.0 + rank], [number * rank]], dtype=torch.float64)
+            shared(list(own))
+            seen["means"].append(own.tolist())
+
+    strided = torch.nn.Parameter(torch.zeros(2, 3, 2, 2))
+    numbers = torch.arange(24.0).view_as(strided) * (1 + rank)
+    strided.grad = numbers.to(memory_format=torch.channels_last)
+    trainer.processes.average_gradients([strided])
+    seen["gradient with strides"] = strided.grad
     exchange.FOLDER = folder / "missing"
     seen["no shared memory"] = exchange.shared_mean(2, torch.float64)
     trainer = make_trainer(weights=rank)
@@ -257,7 +270,39 @@ def test_each_process_gets_its_own_random_state_back(ranks):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through Linux's /dev/shm")
 def test_processes_of_one_machine_share_memory(ranks):
-    assert [rank["means"] for rank in ranks] == [[[1.5, 1.5], [3.0, 1.5], [4.5, 1.5]]] * 2
+    means = [[[1.5], [0.5]], [[1.5], [1.0]], [[1.5], [1.5]]]
+    assert [rank["means"] for rank in ranks] == [means] * 2
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[exchange.SharedMean]:
+    """The first of two processes, of which the second one doesn't come."""
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    arrived = torch.zeros(2, dtype=torch.int64)
+    yield exchange.SharedMean(torch.zeros(2, 2, 1), arrived, [os.getpid(), other.pid])
+    other.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through Linux's /dev/shm")
+def test_waiting_for_a_process_that_has_ended_is_an_error(shared):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    shared.pids[1] = ended.pid
+    with pytest.raises(RuntimeError, match="process 1 that has ended while process 0 waits for it"):
+        shared([torch.zeros(1)])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through Linux's /dev/shm")
+def test_waiting_ends_at_the_time_limit_of_process_groups(shared, monkeypatch):
+    monkeypatch.setattr(dist, "default_pg_timeout", timedelta(seconds=0.05))
+    with pytest.raises(RuntimeError, match=r"process 0 that waits for \[1\] since"):
+        shared([torch.zeros(1)])
+
+
+def test_gradients_of_any_strides_are_averaged(ranks):
+    for rank in ranks:
+        assert_equal(rank["gradient with strides"], torch.arange(24.0).view(2, 3, 2, 2) * 1.5)
 
 
 def test_processes_without_shared_memory_learn_the_same(ranks, alone):
@@ -276,7 +321,7 @@ def test_too_little_memory_to_share_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
     monkeypatch.setattr(dist, "get_world_size", lambda: 4)
     monkeypatch.setattr(dist, "broadcast_object_list", lambda objects, src: None)
-    monkeypatch.setattr(dist, "all_reduce", lambda tensor, op: None)
+    monkeypatch.setattr(dist, "all_gather_object", lambda objects, own: None)
     with pytest.warns(UserWarning, match="must have room for 64 MB, .* No space left on device"):
         assert exchange.shared_mean(2_000_000, torch.float32) is None
     assert not list(tmp_path.iterdir())

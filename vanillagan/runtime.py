@@ -153,27 +153,29 @@ class Processes:
         """Replaces each gradient by its mean over the processes, in one exchange."""
         if self.count == 1:
             return
-        gradients = {
-            parameter: parameter.grad for parameter in parameters if parameter.grad is not None
-        }
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if not gradients:
             return
-        mean = self._mean([gradient.flatten() for gradient in gradients.values()])
-        parts = mean.split([parameter.numel() for parameter in gradients])
-        for parameter, part in zip(gradients, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
+        parts = [gradient.flatten() for gradient in gradients]
+        self._average(parts)
+        for gradient, part in zip(gradients, parts, strict=True):
+            if part.data_ptr() != gradient.data_ptr():  # it has no flat view
+                gradient.copy_(part.view_as(gradient))
 
-    def _mean(self, parts: list[Tensor]) -> Tensor:
-        """The mean over the processes of the parts, joined."""
-        kind = (sum(part.numel() for part in parts), parts[0].dtype)
-        if self.device.type == "cpu" and kind not in self._shared:
+    def _average(self, parts: list[Tensor]) -> None:
+        """Replaces the parts, each of shape (n,), by their means over the processes."""
+        sizes = [len(part) for part in parts]
+        kind = (sum(sizes), parts[0].dtype)
+        if parts[0].device.type == "cpu" and kind not in self._shared:
             self._shared[kind] = shared_mean(*kind)
         shared = self._shared.get(kind)
         if shared is not None:
-            return shared(parts)
+            shared(parts)
+            return
         mean = torch.cat(parts)
         dist.all_reduce(mean)
-        return mean.div_(self.count)
+        for part, of_all in zip(parts, mean.div_(self.count).split(sizes), strict=True):
+            part.copy_(of_all)
 
     def share(self, tensor: Tensor) -> Tensor:
         """This process's part of what was drawn for all of them, along the first dimension."""
@@ -183,9 +185,9 @@ class Processes:
         """Whether the flag is set in any process."""
         if self.count == 1:
             return flag
-        agreed = torch.tensor(int(flag), device=self._flags_on)
-        dist.all_reduce(agreed, dist.ReduceOp.MAX)
-        return bool(agreed)
+        flags = torch.tensor([float(flag)], device=self._flags_on)
+        self._average([flags])
+        return bool(flags)
 
     def wait(self) -> None:
         """Waits until every process has come here."""
