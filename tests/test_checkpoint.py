@@ -220,12 +220,17 @@ def test_a_folder_in_the_place_of_the_file_stays_and_no_temporary_file_does(tmp_
 # -- files that are no checkpoints, or damaged -----------------------------------------------------
 
 
-def check_refused(trainer: GANTrainer, path: Path, match: str) -> None:
-    """`load` and `load_generator` say what is wrong, and the trainer is as it was."""
+def check_load_refused(trainer: GANTrainer, path: Path, match: str) -> None:
+    """`load` says what is wrong, and the trainer is as it was."""
     before = snapshot(trainer)
     with pytest.raises(CheckpointError, match=match):
         trainer.load(path)
     assert snapshot(trainer) == before
+
+
+def check_refused(trainer: GANTrainer, path: Path, match: str) -> None:
+    """`load` and `load_generator` say what is wrong, and the trainer is as it was."""
+    check_load_refused(trainer, path, match)
     with pytest.raises(CheckpointError, match=match):
         load_generator(path)
 
@@ -441,6 +446,119 @@ def test_a_part_that_does_not_fit_leaves_all_the_others_as_they_were(
     with pytest.raises(CheckpointError, match=f"{part}"):
         other.load(tmp_path / "run.pt")
     assert snapshot(other) == before
+
+
+# -- states of optimizers --------------------------------------------------------------------------
+
+
+def groups(*, weights_first: bool) -> Callable[..., torch.optim.Optimizer]:
+    """An Adam of two groups, the weights and the biases, of as many parameters each."""
+
+    def make(parameters):
+        parameters = list(parameters)
+        pair = [{"params": parameters[::2]}, {"params": parameters[1::2]}]
+        return torch.optim.Adam(pair if weights_first else pair[::-1], fused=True)
+
+    return make
+
+
+def test_groups_of_the_same_weights_in_another_order_are_refused(tmp_path, points, make_trainer):
+    trainer = make_trainer(generator_optimizer=groups(weights_first=True))
+    trainer.fit(points, steps=1, batch_size=32)
+    trainer.save(tmp_path / "run.pt")
+    check_load_refused(
+        make_trainer(generator_optimizer=groups(weights_first=False)),
+        tmp_path / "run.pt",
+        r"'generator_optimizer' doesn't fit: `exp_avg` of parameter 0 must have the shape",
+    )
+    make_trainer(generator_optimizer=groups(weights_first=True)).load(tmp_path / "run.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants:UserWarning")
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        *(
+            pytest.param("exp_avg_sq", torch.zeros(shape), r"the shape \(16,\), got", id=f"{shape}")
+            for shape in [(), (0,), (1,), (10,), (16, 1)]
+        ),
+        pytest.param("step", torch.zeros(16), r"the shape \(\), got \(16,\)", id="step"),
+        pytest.param("exp_avg", torch.zeros(1).expand(16), "a dense tensor", id="expanded"),
+        pytest.param("exp_avg", torch.zeros(16).to_sparse(), "a dense tensor", id="sparse"),
+    ],
+)
+def test_an_optimizer_state_that_does_not_fit_its_weight_is_refused(
+    saved, make_trainer, key, value, message
+):
+    content = torch.load(saved, weights_only=True)
+    content["parts"]["generator_optimizer"]["state"][3][key] = value
+    checkpoint.write(saved, content)
+    check_load_refused(make_trainer(), saved, f"`{key}` of parameter 3 must (be|have) {message}")
+
+
+@pytest.mark.parametrize("state", [[1], {0: [1]}, None], ids=["list", "list inside", "None"])
+def test_an_optimizer_state_of_another_form_is_refused(saved, make_trainer, state):
+    content = torch.load(saved, weights_only=True)
+    content["parts"]["generator_optimizer"]["state"] = state
+    checkpoint.write(saved, content)
+    check_load_refused(make_trainer(), saved, "'generator_optimizer' doesn't fit")
+
+
+def test_an_optimizer_of_other_parameters_in_its_groups_is_refused(saved, make_trainer):
+    content = torch.load(saved, weights_only=True)
+    content["parts"]["generator_optimizer"]["param_groups"][0]["params"][0] = 1
+    checkpoint.write(saved, content)
+    check_load_refused(make_trainer(), saved, "parameter groups must hold the same parameters")
+
+
+BUILT_IN = [
+    cls
+    for cls in vars(torch.optim).values()
+    if isinstance(cls, type)
+    and issubclass(cls, torch.optim.Optimizer)
+    and cls.__name__ not in ("Optimizer", "SparseAdam", "Muon")  # not for these gradients or biases
+]
+
+
+def one_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = sum(parameter.square().sum() for parameter in parameters)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {}) for kind in BUILT_IN),
+        (torch.optim.SGD, {"momentum": 0.9}),
+        (torch.optim.Adam, {"amsgrad": True, "fused": True}),
+        (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}),
+    ],
+)
+def test_the_state_of_each_built_in_optimizer_comes_back(kind, options):
+    parameters = [nn.Parameter(torch.rand(shape)) for shape in [(3, 4), (3,), ()]]
+    optimizer, other = (kind(parameters, **options) for _ in range(2))
+    one_step(optimizer, parameters)
+    content = copy.deepcopy(checkpoint.collect({"optimizer": optimizer}))
+    checkpoint.restore({"optimizer": other}, content)
+    assert plain(other.state_dict()) == plain(optimizer.state_dict())
+    one_step(other, parameters)
+
+
+def test_a_foreign_optimizer_may_keep_states_of_any_shape():
+    class LowRank(torch.optim.Optimizer):
+        def __init__(self, parameters):
+            super().__init__(parameters, {})
+
+    weight = nn.Parameter(torch.rand(8, 8))
+    optimizer, other = LowRank([weight]), LowRank([weight])
+    optimizer.state[weight] = {"exp_avg": torch.ones(2, 8), "codes": [torch.zeros(3), None]}
+    checkpoint.restore({"optimizer": other}, checkpoint.collect({"optimizer": optimizer}))
+    assert other.state[weight]["exp_avg"].shape == (2, 8)
 
 
 # -- load_generator --------------------------------------------------------------------------------

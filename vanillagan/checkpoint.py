@@ -42,6 +42,32 @@ REBUILDABLE = {
 }
 """The generators that a checkpoint is enough to make, and the modules that they are in."""
 
+BUILT_IN_OPTIMIZERS = {
+    cls.__module__
+    for cls in vars(torch.optim).values()
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
+}
+"""The modules of PyTorch's own optimizers."""
+
+SCALAR_STATES = {"step", "mu_product", "eta", "mu"}
+"""The 0-dimensional tensors that PyTorch's optimizers keep for each parameter."""
+
+ELEMENTWISE_STATES = {
+    "acc_delta",
+    "ax",
+    "exp_avg",
+    "exp_avg_sq",
+    "exp_inf",
+    "grad_avg",
+    "max_exp_avg_sq",
+    "momentum_buffer",
+    "prev",
+    "square_avg",
+    "step_size",
+    "sum",
+}
+"""The tensors of the parameter's shape that PyTorch's optimizers keep for it."""
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -167,6 +193,9 @@ def restore(parts: Mapping[str, Stateful], content: Mapping[str, Any]) -> None:
                 f"{type(part).__name__}, got {kinds[name]['class']}"
             )
     try:
+        for name, part in parts.items():
+            if isinstance(part, Optimizer):
+                _check_optimizer(part, states[name])
         with undone_on_error(*parts.values()):
             for name, part in parts.items():
                 part.load_state_dict(states[name])
@@ -264,6 +293,36 @@ def _check_weights(name: str, mine: Mapping[str, Tensor], theirs: Mapping[str, T
                 f"the checkpoint's {name} is of another architecture: `{key}` must have the shape "
                 f"{tuple(tensor.shape)}, got {tuple(theirs[key].shape)}"
             )
+
+
+def _check_optimizer(optimizer: Optimizer, theirs: Mapping[str, Any]) -> None:
+    """Raise ValueError if a state tensor doesn't fit its parameter.
+
+    `Optimizer.load_state_dict` compares only the number of parameters in each group, and fused
+    kernels read and write `parameter.numel()` elements of each state tensor without checks: one
+    that is smaller corrupts memory. Other names than those below are left to the optimizer, and so
+    are the optimizers of other packages, which may keep a state of any shape.
+    """
+    mine = [group["params"] for group in optimizer.state_dict()["param_groups"]]
+    if [list(group["params"]) for group in theirs["param_groups"]] != mine:
+        raise ValueError("its parameter groups must hold the same parameters as this optimizer's")
+    if not any(base.__module__ in BUILT_IN_OPTIMIZERS for base in type(optimizer).__mro__):
+        return
+    parameters = (weight for group in optimizer.param_groups for weight in group["params"])
+    for index, parameter in enumerate(parameters):
+        for key, value in theirs["state"].get(index, {}).items():
+            if not isinstance(value, Tensor) or key not in SCALAR_STATES | ELEMENTWISE_STATES:
+                continue
+            shape = torch.Size() if key in SCALAR_STATES else parameter.shape
+            if value.shape != shape:
+                raise ValueError(
+                    f"`{key}` of parameter {index} must have the shape {tuple(shape)}, "
+                    f"got {tuple(value.shape)}"
+                )
+            # an expanded or sparse tensor has the shape, but less memory than the kernels read
+            dense = value.layout == torch.strided
+            if not dense or torch.empty_like(value, device="meta").stride() != value.stride():
+                raise ValueError(f"`{key}` of parameter {index} must be a dense tensor")
 
 
 def _check_primitive(place: str, value: Any) -> None:
