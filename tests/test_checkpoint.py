@@ -732,6 +732,70 @@ def test_the_callback_forgets_no_checkpoint_where_saving_fails(tmp_path, points,
     assert names_in(tmp_path) == ["step-00000002.pt"]
 
 
+def test_a_foreign_checkpoint_cannot_make_the_callback_delete_files(tmp_path, points, make_trainer):
+    victim = tmp_path / "thesis.tex"
+    victim.write_text("x")
+    folder = tmp_path / "checkpoints"
+    first = Checkpoint(tmp_path / "first", every_steps=2)
+    make_trainer(callbacks=[first]).fit(points, steps=2, batch_size=32)
+    content = torch.load(first.latest, weights_only=True)
+    assert content["parts"]["callbacks"]["Checkpoint#1"] == {}
+    # such as versions before wrote it
+    content["parts"]["callbacks"]["Checkpoint#1"] = {"saved": [str(victim), "../thesis.tex"]}
+    checkpoint.write(tmp_path / "foreign.pt", content)
+    trainer = make_trainer(callbacks=[Checkpoint(folder, every_steps=2, keep=1)])
+    trainer.load(tmp_path / "foreign.pt")
+    trainer.fit(points, steps=6, batch_size=32)
+    assert victim.exists()
+    assert names_in(folder) == ["step-00000006.pt"]
+
+
+def test_the_callback_deletes_only_files_of_its_own_names(tmp_path, points, make_trainer):
+    others = ["step-00000001.pt.bak", "step-1.pt", "my-step-00000001.pt", "step-final.pt"]
+    for name in others:
+        (tmp_path / name).write_text("x")
+    (tmp_path / "step-00000000.pt").mkdir()
+    trainer = make_trainer(callbacks=[Checkpoint(tmp_path, every_steps=1, keep=1)])
+    trainer.fit(points, steps=3, batch_size=32)
+    assert names_in(tmp_path) == sorted([*others, "step-00000000.pt", "step-00000003.pt"])
+
+
+def test_a_new_run_leaves_the_files_of_an_earlier_run_alone(tmp_path, points, make_trainer):
+    earlier = Checkpoint(tmp_path, every_steps=3, keep=9)
+    make_trainer(callbacks=[earlier]).fit(points, steps=12, batch_size=32)
+    assert [int(name[5:13]) for name in names_in(tmp_path)] == [3, 6, 9, 12]
+    callback = Checkpoint(tmp_path, every_steps=4, keep=1)
+    assert callback.latest is None
+    trainer = make_trainer(callbacks=[callback])
+    trainer.fit(points, steps=3, batch_size=32)
+    assert callback.latest is None
+    for steps in (4, 8):  # a second and a third `fit` are no resumes
+        trainer.fit(points, steps=steps, batch_size=32)
+        assert callback.latest == tmp_path / f"step-{steps:08d}.pt"
+    assert [int(name[5:13]) for name in names_in(tmp_path)] == [3, 6, 8, 9, 12]
+
+
+def test_the_callback_forgets_the_files_after_the_step_that_it_goes_back_to(
+    tmp_path, points, make_trainer
+):
+    callback = Checkpoint(tmp_path, every_steps=2, keep=2)
+    trainer = make_trainer(callbacks=[callback])
+    trainer.fit(points, steps=8, batch_size=32)
+    trainer.load(tmp_path / "step-00000006.pt")
+    trainer.fit(points, steps=7, batch_size=32)
+    assert callback.latest == tmp_path / "step-00000006.pt"
+    trainer.fit(points, steps=10, batch_size=32)
+    assert callback.latest == tmp_path / "step-00000010.pt"
+    assert names_in(tmp_path) == ["step-00000008.pt", "step-00000010.pt"]
+
+
+def test_latest_is_a_file_that_is_there(tmp_path, points, make_trainer):
+    callback = Checkpoint(tmp_path, every_steps=2)
+    make_trainer(callbacks=[callback]).fit(points, steps=4, batch_size=32)
+    callback.latest.unlink()
+    assert callback.latest == tmp_path / "step-00000002.pt"
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"every_steps": 1, "every_epochs": 1}], ids=["none", "both"]
 )

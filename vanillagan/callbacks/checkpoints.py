@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,20 @@ from vanillagan.trainer import GANTrainer
 
 __all__ = ["Checkpoint"]
 
+FILE_NAME = re.compile(r"step-([0-9]{8,})\.pt")
+"""Names of the files; from step 100,000,000 on there are nine digits."""
+
 
 class Checkpoint(Callback):
     """Saves a checkpoint `<folder>/step-<steps done>.pt` at regular times, and keeps the last ones.
 
     A run whose weights have become NaN or infinite is not saved, so that the last good checkpoint
     stays.
+
+    Only files of this run are counted and deleted: those that it has saved and, after a resume,
+    those in `folder` of the step that it resumed from and of earlier steps. A new run doesn't
+    delete what it finds in `folder`, but replaces files of the same name. Which files there are is
+    read from the folder; checkpoints hold nothing of it.
 
     Args:
         folder: Where to; it is made if it is missing.
@@ -47,12 +56,21 @@ class Checkpoint(Callback):
         self.every_steps = every_steps
         self.every_epochs = every_epochs
         self.keep = check_integer("keep", keep, minimum=1)
-        self._saved: list[str] = []
+        self._resumed_at: int | None = None
+        self._saved: set[int] = set()
 
     @property
     def latest(self) -> Path | None:
-        """The last checkpoint that was saved, None before the first."""
-        return self.folder / self._saved[-1] if self._saved else None
+        """Newest checkpoint of this run in the folder, None before the first."""
+        files = self._files()
+        return files[-1] if files else None
+
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        """Note where this run begins or was resumed: earlier files in the folder belong to it."""
+        step = trainer.progress.step
+        self._resumed_at = step if self._resumed_at is None else min(step, self._resumed_at)
+        # a trainer that went back to an earlier checkpoint has later files of its past
+        self._saved = {saved for saved in self._saved if saved <= step}
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Saves, if it is time by steps."""
@@ -64,13 +82,20 @@ class Checkpoint(Callback):
         if self.every_epochs is not None and trainer.progress.epoch % self.every_epochs == 0:
             self._save(trainer)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The names of the files kept, the newest last."""
-        return {"saved": self._saved}
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
-        self._saved = list(state["saved"])
+        """Forget the run before; older versions' states list files to delete, and are ignored."""
+        self._resumed_at = None
+        self._saved = set()
+
+    def _files(self) -> list[Path]:
+        """This run's checkpoints in the folder, sorted by step."""
+        found: dict[int, Path] = {}
+        for path in self.folder.glob("step-*.pt"):
+            match = FILE_NAME.fullmatch(path.name)
+            if match and path.is_file():
+                found[int(match[1])] = path
+        first = self._resumed_at or 0
+        return [found[step] for step in sorted(found) if step <= first or step in self._saved]
 
     def _save(self, trainer: GANTrainer) -> None:
         if not _is_finite(trainer):
@@ -80,17 +105,11 @@ class Checkpoint(Callback):
                 stacklevel=2,
             )
             return
-        name = f"step-{trainer.progress.step:08d}.pt"
-        before = self._saved
-        self._saved = [*(saved for saved in before if saved != name), name][-self.keep :]
-        try:
-            trainer.save(self.folder / name)
-        except BaseException:
-            self._saved = before
-            raise
+        trainer.save(self.folder / f"step-{trainer.progress.step:08d}.pt")
+        self._saved.add(trainer.progress.step)
         if trainer.processes.rank == 0:
-            for old in set(before) - set(self._saved):
-                (self.folder / old).unlink(missing_ok=True)
+            for old in self._files()[: -self.keep]:
+                old.unlink(missing_ok=True)
 
 
 def _is_finite(trainer: GANTrainer) -> bool:
