@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
     RandomSampler,
+    SequentialSampler,
     Subset,
     TensorDataset,
     WeightedRandomSampler,
@@ -542,6 +544,103 @@ def test_a_generator_that_is_read_twice_is_a_value_error(points, make_trainer):
     with pytest.raises(ValueError, match=r"in epoch 1 .an iterator can be read only once"):
         trainer.fit((batch for batch in points.split(50)), epochs=2)
     assert (trainer.progress.epoch, trainer.progress.step) == (1, 4)
+
+
+class OddOnly(DataLoader):
+    """A loader that leaves out the even numbers."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch in super().__iter__():
+            yield batch[batch[:, 0] % 2 == 1]
+
+
+class Backwards(SequentialSampler):
+    def __iter__(self) -> Iterator[int]:
+        return iter(reversed(range(len(self.data_source))))
+
+
+def test_a_loader_that_iterates_in_its_own_way_is_iterated():
+    assert read(OddOnly(Numbers(8), batch_size=4)) == [[1, 3], [5, 7]]
+    loader = OddOnly(Numbers(16), batch_size=4, shuffle=True)
+    batches = read(loader, epoch=1)
+    assert sorted(flat(batches)) == list(range(1, 16, 2))
+    torch.manual_seed(9)
+    assert read(loader, epoch=1, skip=2) == batches[2:]
+    assert read(loader, epoch=2) != batches
+
+
+def test_a_sampler_that_orders_in_its_own_way_is_used():
+    assert read(DataLoader(Numbers(6), 4, sampler=Backwards(Numbers(6)))) == [[5, 4, 3, 2], [1, 0]]
+
+
+def test_a_sampler_of_fewer_samples_than_the_dataset_is_used():
+    sampler = RandomSampler(range(5))
+    assert sorted(flat(read(DataLoader(Numbers(9), 4, sampler=sampler)))) == [*range(5)]
+
+
+BATCHES_OF_LISTS = {
+    "batch_sampler": lambda data: DataLoader(
+        data, batch_sampler=BatchSampler(RandomSampler(data), 4, drop_last=False)
+    ),
+    "weighted batch_sampler": lambda data: DataLoader(
+        data,
+        batch_sampler=BatchSampler(WeightedRandomSampler(torch.ones(9), 9), 4, drop_last=False),
+    ),
+    "batch_sampler with drop_last": lambda data: DataLoader(
+        data, batch_sampler=BatchSampler(RandomSampler(data), 4, drop_last=True)
+    ),
+    "list of batches": lambda data: DataLoader(data, batch_sampler=[[0, 1, 2], [3, 4], [5, 6]]),
+    "a sampler of lists": lambda data: DataLoader(
+        data, sampler=BatchSampler(RandomSampler(data), 4, drop_last=False), batch_size=None
+    ),
+}
+
+
+@pytest.mark.parametrize("make", BATCHES_OF_LISTS.values(), ids=BATCHES_OF_LISTS)
+def test_batches_of_a_batch_sampler_are_trained_on_and_resumed(
+    tmp_path, points, make_trainer, make
+):
+    def trainer(seen: Seen):
+        return make_trainer(callbacks=[seen])
+
+    whole, first, second = Seen(), Seen(), Seen()
+    run = trainer(whole)
+    run.fit(make(TensorDataset(points[:9])), epochs=3)
+    assert run.progress.epoch == 3
+    assert run.progress.at_last_step or run.progress.steps_per_epoch
+    run = trainer(first)
+    run.fit(make(TensorDataset(points[:9])), steps=3)
+    run.save(tmp_path / "run.pt")
+    torch.manual_seed(8)
+    run = trainer(second)
+    run.load(tmp_path / "run.pt")
+    run.fit(make(TensorDataset(points[:9])), epochs=3)
+    resumed = first.batches + second.batches
+    assert [batch.tolist() for batch in resumed] == [batch.tolist() for batch in whole.batches]
+
+
+@pytest.mark.parametrize("name", ["batch_sampler", "weighted batch_sampler"])
+def test_a_batch_sampler_tells_how_many_batches_are_left(name):
+    for smallest, expected in [(1, 3), (2, 2)]:  # 9 = 4 + 4 + 1
+        source = open_source(
+            BATCHES_OF_LISTS[name](Numbers(9)), Order(0, smallest_batch=smallest), 4
+        )
+        assert source.batches_per_epoch == expected
+
+
+def test_a_distributed_sampler_within_a_batch_sampler_is_told_the_epoch():
+    sampler = DistributedSampler(Numbers(8), num_replicas=2, rank=1)
+    loader = DataLoader(Numbers(8), batch_sampler=BatchSampler(sampler, 4, drop_last=False))
+    read(loader, epoch=5)
+    assert sampler.epoch == 5
+
+
+def test_a_loader_of_single_samples_is_refused(make_trainer, points):
+    with pytest.raises(ValueError, match=r"shape \(2,\), got .* \(a single sample: batches have"):
+        make_trainer().fit(DataLoader(Rows(points), batch_size=None, shuffle=True), epochs=1)
+    images = points.view(-1, 1, 2)  # a sample looks like a batch of one
+    with pytest.raises(ValueError, match="batches of at least 2 samples, got none of more than 1"):
+        make_trainer().fit(DataLoader(Rows(images), batch_size=None, shuffle=True), epochs=1)
 
 
 # -- bad data --------------------------------------------------------------------------------------

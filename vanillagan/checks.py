@@ -96,9 +96,10 @@ def check_batch(batch: Batch, *, smallest: int, generator: nn.Module) -> Batch:
         )
     shape = _shape_of(generator)
     if samples.dim() == 0 or (shape is not None and samples.shape[1:] != shape):
+        single = " (a single sample: batches have the shape (N, *sample_shape))"
         raise ValueError(
             f"`batch` must hold samples of the generator's shape {shape}, got samples of shape "
-            f"{tuple(samples.shape[1:])}"
+            f"{tuple(samples.shape[1:])}{single if samples.shape == shape else ''}"
         )
     if len(samples) < smallest:
         raise ValueError(

@@ -183,21 +183,19 @@ class IterableSource:
         if isinstance(data, list | tuple):
             return sum(_length_of(batch) >= smallest for batch in data) or None
         batches = operator.length_hint(data)
-        if isinstance(data, DataLoader) and data.batch_size and not data.drop_last:
-            samples = operator.length_hint(data.sampler) or operator.length_hint(data.dataset)
-            batches -= 0 < samples % data.batch_size < smallest
+        sampler = getattr(data, "batch_sampler", None)
+        if isinstance(data, DataLoader) and type(sampler) is BatchSampler and not sampler.drop_last:
+            samples = operator.length_hint(sampler.sampler) or operator.length_hint(data.dataset)
+            batches -= 0 < samples % sampler.batch_size < smallest
         return batches or None
 
     def batches(self, epoch: int, skip: int) -> Iterator[Any]:
         if isinstance(self.data, Iterator):
             skip = 0
-        parts = [getattr(self.data, name, None) for name in ("sampler", "dataset")]
-        for part in [self.data, *parts]:
-            set_epoch = getattr(part, "set_epoch", None)
-            if set_epoch is not None:
-                set_epoch(epoch)
+        _set_epoch(self.data, epoch)
         rng, states = GlobalRNG(), None
         iterator: Iterator[Any] | None = None
+        largest, smallest = 0, self.order.smallest_batch
         while True:
             with isolated_rng(mix(self.order.seed, epoch)):
                 if states is not None:
@@ -207,9 +205,17 @@ class IterableSource:
                 try:
                     batch = next(iterator)
                 except StopIteration:
+                    if 0 < largest < smallest:
+                        raise ValueError(
+                            f"`data` must give batches of at least {smallest} samples, got none of "
+                            f"more than {largest} in epoch {epoch} (a DataLoader with "
+                            "`batch_size=None` gives single samples, unless its sampler or its "
+                            "dataset makes batches)"
+                        ) from None
                     return
                 states = rng.state_dict()
-            if _length_of(batch) < self.order.smallest_batch:
+            largest = max(largest, _length_of(batch))
+            if _length_of(batch) < smallest:
                 continue
             if skip > 0:
                 skip -= 1
@@ -235,7 +241,7 @@ def open_source(data: Any, order: Order, batch_size: int) -> Source:
         return IterableSource(DataLoader(data, batch_size // order.processes), order)
     if isinstance(data, Dataset):
         loader = DataLoader(_not_empty(data), batch_size=batch_size, shuffle=True)
-    if isinstance(loader, DataLoader) and _has_plain_order(loader):
+    if type(loader) is DataLoader and _has_plain_order(loader):
         length, batch_size = len(_not_empty(loader.dataset)), loader.batch_size or 0
         order.shuffle = isinstance(loader.sampler, RandomSampler)
         if loader.drop_last:
@@ -303,18 +309,33 @@ class _SeededDataset(Dataset[Any]):
             return self.collate([self.dataset[index] for index in indices])
 
 
+def _set_epoch(data: Any, epoch: int) -> None:
+    """Call `set_epoch` of the data, and of its samplers and dataset, where there is one."""
+    batch_sampler = getattr(data, "batch_sampler", None)
+    parts = [getattr(data, name, None) for name in ("sampler", "dataset")]
+    for part in [data, *parts, batch_sampler, getattr(batch_sampler, "sampler", None)]:
+        set_epoch = getattr(part, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
+
+
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
 def _has_plain_order(loader: DataLoader[Any]) -> bool:
-    """Whether the loader reads all samples of a map-style dataset, in turn or shuffled."""
-    sampler = loader.sampler
-    whole = isinstance(sampler, SequentialSampler) or (
-        isinstance(sampler, RandomSampler)
-        and not sampler.replacement
-        and sampler.num_samples == len(sampler.data_source)
-    )
+    """Return True if the loader reads all samples of a map-style dataset, in turn or shuffled.
+
+    Only such a loader is replaced by one of our own order. A subclass of a sampler may give any
+    order, and a `batch_sampler` that was passed leaves `batch_size` at None.
+    """
+    sampler: Any = loader.sampler
+    if loader.batch_size is None or type(sampler) not in (SequentialSampler, RandomSampler):
+        return False
+    dataset: Any = loader.dataset
+    whole = len(sampler.data_source) == len(dataset)
+    if isinstance(sampler, RandomSampler):
+        whole = whole and not sampler.replacement and sampler.num_samples == len(dataset)
     return whole and type(loader.batch_sampler) is BatchSampler
 
 
