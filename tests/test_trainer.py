@@ -31,6 +31,7 @@ from vanillagan import (
     WassersteinLoss,
 )
 from vanillagan.data import ByteImages, normal_latent, uniform_latent
+from vanillagan.runtime import to_device
 
 ORDERS = pytest.mark.parametrize("update_order", ["generator_first", "discriminator_first"])
 
@@ -346,6 +347,54 @@ def test_lazy_penalties_come_each_so_many_steps_and_are_scaled_up(points, make_t
     trainer = make_trainer(penalties=[Flat()])
     penalties = [trainer.train_step(points[:8]).penalty for _ in range(5)]
     assert [None if p is None else float(p) for p in penalties] == [1.5, None, None, 1.5, None]
+
+
+class Copies(Tensor):
+    """A tensor that is pinned or not, and records what it is asked to copy, without copying."""
+
+    pinned = False
+
+    def is_pinned(self, *arguments):
+        return self.pinned
+
+    def to(self, *arguments, **options):
+        self.asked = arguments, options
+        return self
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "xpu", "cuda", "cuda:1"])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_only_copies_from_pinned_memory_to_cuda_are_asynchronous(device, pinned):
+    tensor = torch.rand(3).as_subclass(Copies)
+    tensor.pinned = pinned
+    device = torch.device(device)
+    to_device(tensor, device, torch.float64)
+    asynchronous = pinned and device.type == "cuda"
+    assert tensor.asked == (
+        (device, torch.float64),
+        {"non_blocking": True} if asynchronous else {},
+    )
+
+
+def test_to_device_copies_the_values():
+    moved = to_device(torch.tensor([1, 2]), torch.device("cpu"), torch.float32)
+    assert moved.dtype == torch.float32
+    assert moved.tolist() == [1, 2]
+    assert to_device(moved, torch.device("cpu")) is moved
+
+
+def test_a_step_asks_for_no_asynchronous_copy_on_the_cpu(points, make_trainer, monkeypatch):
+    asked, to = [], Tensor.to
+
+    def record(self, *arguments, **options):
+        asked.append(options.get("non_blocking", False))
+        return to(self, *arguments, **options)
+
+    trainer = make_trainer(num_classes=2)
+    monkeypatch.setattr(Tensor, "to", record)
+    trainer.train_step((points[:8], torch.arange(8) % 2))
+    assert asked
+    assert not any(asked)
 
 
 @pytest.mark.parametrize(

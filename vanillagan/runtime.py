@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vanillagan.exchange import SharedMean, shared_mean
 
-__all__ = ["GlobalRNG", "Processes", "autocast", "resolve_device"]
+__all__ = ["GlobalRNG", "Processes", "autocast", "resolve_device", "to_device"]
 
 
 def resolve_device(device: torch.device | str | None) -> torch.device:
@@ -44,6 +44,17 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Copy a tensor to a device; asynchronously only from pinned memory to a CUDA device.
+
+    Elsewhere `non_blocking=True` isn't safe: on MPS the copy may read memory that was freed and
+    reused meanwhile, which gives wrong values without an error.
+    """
+    if device.type == "cuda" and tensor.is_pinned():
+        return tensor.to(device, dtype, non_blocking=True)
+    return tensor.to(device, dtype)
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -43,6 +43,7 @@ from vanillagan.runtime import (
     ProcessRNG,
     autocast,
     resolve_device,
+    to_device,
 )
 from vanillagan.sampling import Labels, draw_samples
 from vanillagan.sources import Order, Source, open_source
@@ -498,8 +499,8 @@ class GANTrainer(OwnHooks):
         )
         if self.progress.step == 0:
             warn_of_range(samples, self.generator)
-        samples = samples.to(self.device, self.players["generator"].dtype, non_blocking=True)
-        return Batch(samples, None if labels is None else labels.to(self.device, non_blocking=True))
+        samples = to_device(samples, self.device, self.players["generator"].dtype)
+        return Batch(samples, None if labels is None else to_device(labels, self.device))
 
     # -- sampling ----------------------------------------------------------------------------------
 
