@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from vanillagan import ConvDiscriminator, ConvGenerator, Discriminator, Generator
-from vanillagan.networks import DownBlock, Linear, LinearBlock, UpBlock
+from vanillagan.networks import (
+    DownBlock,
+    Linear,
+    LinearBlock,
+    TextDiscriminator,
+    TextGenerator,
+    UpBlock,
+)
 from vanillagan.networks.blocks import ends_in_sigmoid, has_batch_norm, scores_samples_alone
 
 LATENT_DIM = 6
@@ -354,6 +361,69 @@ def test_an_unconditional_network_refuses_labels(network):
 def test_a_wrong_argument_is_named(network, arguments, error, message):
     with pytest.raises(error, match=message):
         network(**arguments)
+
+
+# -- export ----------------------------------------------------------------------------------------
+
+EXPORTED: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "Generator": (lambda c: Generator(6, (1, 4, 5), hidden=(8, 12), num_classes=c), (6,)),
+    "ConvGenerator": (lambda c: ConvGenerator(6, (3, 8, 6), width=4, num_classes=c), (6,)),
+    "ConvGenerator of patches": (
+        lambda c: ConvGenerator(6, (1, 16, 16), width=4, patch=2, num_classes=c),
+        (6,),
+    ),
+    "TextGenerator": (
+        lambda c: TextGenerator(6, (5, 3), width=4, blocks=1, num_classes=c, output="softmax"),
+        (6,),
+    ),
+    "Discriminator": (lambda c: Discriminator((1, 4, 5), hidden=(8,), num_classes=c), (1, 4, 5)),
+    "wide Discriminator": (
+        lambda c: Discriminator((1, 32, 32), hidden=(512,), num_classes=c),
+        (1, 32, 32),
+    ),
+    "ConvDiscriminator": (
+        lambda c: ConvDiscriminator((3, 8, 6), width=4, num_classes=c),
+        (3, 8, 6),
+    ),
+    "TextDiscriminator": (
+        lambda c: TextDiscriminator((5, 3), width=4, blocks=1, num_classes=c),
+        (5, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["", "strict"])
+@pytest.mark.parametrize("name", EXPORTED)
+@conditional_or_not
+def test_an_exported_network_takes_batches_of_any_size(name, num_classes, strict):
+    make_network, shape = EXPORTED[name]
+    network = make_network(num_classes).eval()
+
+    def inputs(count: int) -> tuple[Tensor, ...]:
+        labels = torch.arange(count) % max(num_classes, 1)
+        return (torch.randn(count, *shape), labels)[: 2 if num_classes else 1]
+
+    first = "latent" if "Generator" in name else "samples"
+    free = {0: torch.export.Dim("n")}
+    program = torch.export.export(
+        network,
+        inputs(3),
+        dynamic_shapes={first: free, "labels": free} if num_classes else {first: free},
+        strict=strict,
+    )
+    exported = program.module()
+    for count in (2, 7):
+        batch = inputs(count)
+        torch.testing.assert_close(exported(*batch), network(*batch))
+
+
+def test_labels_out_of_range_are_still_refused_outside_an_export():
+    network = Generator(6, (2,), hidden=(8,), num_classes=3).eval()
+    free = {0: torch.export.Dim("n")}
+    example = (torch.randn(3, 6), torch.tensor([0, 1, 2]))
+    torch.export.export(network, example, dynamic_shapes={"latent": free, "labels": free})
+    with pytest.raises(ValueError, match=r"`labels` must lie in \[0, 2\]"):
+        network(torch.randn(2, 6), torch.tensor([0, 3]))
 
 
 # -- the source's networks -------------------------------------------------------------------------

@@ -94,7 +94,7 @@ class ContextEncoder(nn.Module):
         check_shape("images", images, self.sample_shape)
         with torch.no_grad():
             membrane = blend(images, torch.zeros_like(images), mask)
-        damaged = mask.to(images).expand(len(images), 1, *images.shape[2:])
+        damaged = mask.to(images).expand(images.shape[0], 1, *images.shape[2:])
         maps = [self.stem(torch.cat([membrane, damaged], 1))]
         for block in self.down:
             maps.append(block(maps[-1]))

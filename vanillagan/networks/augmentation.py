@@ -151,12 +151,12 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 def _uniform(images: Tensor) -> Tensor:
     """A number in [0, 1) for each image, shape (N, 1, 1, 1)."""
-    return torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype)
+    return torch.rand(images.shape[0], 1, 1, 1, device=images.device, dtype=images.dtype)
 
 
 def _integers(images: Tensor, low: int, high: int) -> Tensor:
     """An integer from low to high for each image, shape (N, 1, 1, 1)."""
-    return torch.randint(low, high + 1, (len(images), 1, 1, 1), device=images.device)
+    return torch.randint(low, high + 1, (images.shape[0], 1, 1, 1), device=images.device)
 
 
 def _places(images: Tensor, axis: int) -> Tensor:

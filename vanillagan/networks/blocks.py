@@ -121,7 +121,7 @@ def join_labels(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
 
     The conditioning of Mirza and Osindero, 2014 (arXiv 1411.1784), section 3.2.
     """
-    check_labels(labels, num_classes, len(x))
+    check_labels(labels, num_classes, x.shape[0])  # len(x) would fix the batch size of an export
     if labels is None:
         return x
     return torch.cat([x, F.one_hot(labels.long(), num_classes).to(x.dtype)], dim=1)
@@ -155,7 +155,8 @@ def check_labels(labels: Tensor | None, num_classes: int, count: int) -> None:
         raise TypeError(f"`labels` must be a tensor of integers, got {labels.dtype}")
     if labels.shape != (count,):
         raise ValueError(f"`labels` must have the shape ({count},), got {tuple(labels.shape)}")
-    if labels.device.type == "cpu" and count and not torch.compiler.is_compiling():
+    # while compiling or exporting there are no values to read, and `count` may be symbolic
+    if not torch.compiler.is_compiling() and labels.device.type == "cpu" and count:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= num_classes:
             raise ValueError(

@@ -131,7 +131,7 @@ class ConvDiscriminator(DiscriminatorBase):
     def forward(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         """Turns samples (N, *sample_shape) and labels (N,) into logits (N,)."""
         self.check_samples(samples)
-        check_labels(labels, self.num_classes, len(samples))
+        check_labels(labels, self.num_classes, samples.shape[0])
         features: Tensor = self.layers(samples)
         logits: Tensor = self.score(features).squeeze(1)
         if self.embedding is not None and labels is not None:

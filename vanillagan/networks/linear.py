@@ -79,7 +79,7 @@ def _can_be_multiplied(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and x.ndim == 2
         and x.shape[1] == weight.shape[1]
-        and len(x) * weight.numel() >= SMALLEST
+        and x.shape[0] * weight.numel() >= SMALLEST
     )
 
 
