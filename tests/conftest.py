@@ -1,30 +1,16 @@
-"""What the tests share: small players, small data, and where the full MNIST is."""
+"""Fixtures: small trainers and data, one thread, and the folder of the full MNIST."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import Dataset
 
-from vanillagan import Discriminator, GANTrainer, Generator
-
-
-class Rows(Dataset):
-    """A map-style dataset of rows."""
-
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.rows[index]
+from tests.helpers.trainers import make_trainer
+from vanillagan import GANTrainer
 
 
 @pytest.fixture(autouse=True)
@@ -44,19 +30,10 @@ def points() -> torch.Tensor:
     return torch.rand(200, 2, generator=rng) * 2 - 1
 
 
-@pytest.fixture
-def make_trainer() -> Callable[..., GANTrainer]:
-    """Makes trainers of small players in the plane; the same arguments give the same weights."""
-
-    def make(*, num_classes: int = 0, hidden: tuple[int, ...] = (16, 16), **options: Any):
-        torch.manual_seed(0)
-        return GANTrainer(
-            Generator(8, (2,), hidden=hidden, num_classes=num_classes),
-            Discriminator((2,), hidden=(16,), num_classes=num_classes),
-            **({"device": "cpu"} | options),
-        )
-
-    return make
+@pytest.fixture(name="make_trainer")
+def make_trainer_fixture() -> Callable[..., GANTrainer]:
+    """Return `tests.helpers.trainers.make_trainer`."""
+    return make_trainer
 
 
 @pytest.fixture(scope="session")

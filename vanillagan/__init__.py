@@ -1,11 +1,11 @@
 """vanillagan: the generative adversarial network of 2014, as a library on PyTorch."""
 
-__version__ = "0.1.0"
-
-from vanillagan.checkpoint import load_generator
-from vanillagan.data import Batch
+from vanillagan import recipes
+from vanillagan._version import __version__
+from vanillagan.batch import Batch
+from vanillagan.callback import Callback
+from vanillagan.checkpoint import load_discriminator, load_generator
 from vanillagan.ema import EMA
-from vanillagan.hooks import Callback, StepResult
 from vanillagan.losses import (
     BCEAdversarialLoss,
     HingeLoss,
@@ -15,6 +15,8 @@ from vanillagan.losses import (
 )
 from vanillagan.networks import ConvDiscriminator, ConvGenerator, Discriminator, Generator
 from vanillagan.penalties import R1, R2, GradientPenalty
+from vanillagan.player import adam, cosine_decay, linear_decay
+from vanillagan.results import StepResult
 from vanillagan.theory import optimal_discriminator
 from vanillagan.trainer import GANTrainer
 
@@ -36,6 +38,12 @@ __all__ = [
     "RelativisticLoss",
     "StepResult",
     "WassersteinLoss",
+    "__version__",
+    "adam",
+    "cosine_decay",
+    "linear_decay",
+    "load_discriminator",
     "load_generator",
     "optimal_discriminator",
+    "recipes",
 ]

@@ -1,4 +1,4 @@
-"""The exponential moving average of a network's weights."""
+"""Exponential moving average (EMA) of a network's weights."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vanillagan.errors import check_number
+from vanillagan.validation import check_number
 
 __all__ = ["EMA"]
 
 
 class EMA:
-    """An average of a generator's weights over its last steps, which samples better than any one.
+    """Exponential moving average of the generator's weights, for better samples.
 
-    Weights are averaged, buffers (BatchNorm's statistics) are copied. The decay grows to its value
-    as (1 + n) / (10 + n) over the first steps n, so that early averages aren't those of the
-    untrained network.
+    Parameters are averaged; buffers, such as BatchNorm's statistics, are copied. At step n the
+    decay is at most (1 + n) / (10 + n), so that the untrained weights are forgotten early.
 
     Args:
-        decay: The share of the average that each step keeps, in [0, 1). 0.999 averages over about
-            the last 1,000 steps.
+        decay: Weight of the previous average at each step, in [0, 1). 0.999 averages over about the
+            last 1,000 steps.
 
     Attributes:
-        network: The averaged copy, in eval mode.
+        decay: As above.
+        updates: Number of updates so far.
+        network: The averaged copy of the network, in eval mode.
 
-    Source: Karras et al., 2018 (arXiv 1710.10196), A.1; Yazici et al., 2019 (1806.04498).
+    Raises:
+        ValueError, TypeError: `decay` is invalid.
+
+    Source: Karras et al., 2018 (Progressive GAN, arXiv 1710.10196), appendix A.1; Yazici et al.,
+    2019 (arXiv 1806.04498).
 
     Example:
         >>> ema = EMA(0.999)
@@ -45,37 +50,48 @@ class EMA:
 
     @property
     def network(self) -> nn.Module:
-        """The averaged copy, in eval mode."""
+        """Averaged copy of the network, in eval mode."""
         if self._network is None:
-            raise RuntimeError("`EMA.start(network)` must be called before its network is read")
+            raise RuntimeError("the average has not been started (call `EMA.start(network)` first)")
         return self._network
 
     def start(self, network: nn.Module) -> None:
-        """Begins the average with a copy of `network`.
+        """Start the average with a copy of `network`.
 
         Raises:
-            ValueError: The average of another network has begun already.
+            ValueError: This average was started already.
         """
         if self._network is not None:
-            raise ValueError("`ema` must be new: this EMA averages another network already")
+            raise ValueError("`ema` must be new, got one that averages another network already")
         self._network = copy.deepcopy(network).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Moves the average towards the weights of `network`, and copies its buffers."""
+        """Update the average with the weights of `network`, and copy its buffers."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages: list[Tensor] = list(self.network.parameters())
         weights: list[Tensor] = list(network.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
-            mine.copy_(theirs)
+        _lerp(averages, weights, 1 - decay)
+        for copied, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            copied.copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and how many updates it has seen."""
+        """Return the average and the number of updates."""
         return {"updates": self.updates, "network": self.network.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.updates = state["updates"]
+
+
+def _lerp(averages: list[Tensor], weights: list[Tensor], share: float) -> None:
+    """Move each average toward its weight by `share`, in place."""
+    # one kernel call for all weights, not one for each: torch.optim.swa_utils uses it too, but it
+    # is no public API
+    if hasattr(torch, "_foreach_lerp_"):
+        torch._foreach_lerp_(averages, weights, share)
+        return
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight, share)

@@ -1,6 +1,8 @@
-"""The theory of the 2014 paper, as functions to check a discriminator and a game against.
+"""Theory of the 2014 paper: optimal discriminator, value function, divergences.
 
-Source of all of it: Goodfellow et al., 2014 (arXiv 1406.2661), section 4. Logarithms are natural.
+All logarithms are natural.
+
+Source: Goodfellow et al., 2014 (arXiv 1406.2661), section 4.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ __all__ = [
 ]
 
 GLOBAL_MINIMUM = -math.log(4)
-"""-log 4, the least value of C(G), reached where p_g = p_data (Theorem 1)."""
+"""-log 4, the minimum of the virtual criterion C(G), reached at p_g = p_data (Theorem 1)."""
 
 TOTAL_TOLERANCE = 1e-3
-"""How far a total probability may be from 1: what a quadrature leaves."""
+"""Largest accepted distance of a total probability from 1, for the error of a quadrature."""
 
 Array: TypeAlias = npt.NDArray[Any]
 Values = TypeVar("Values", float, Array, Tensor)
@@ -47,26 +49,26 @@ def optimal_discriminator(p_data: Distribution, p_g: Distribution) -> Callable[[
 @overload
 def optimal_discriminator(p_data: Density, p_g: Density) -> Callable[[Any], Any]: ...
 def optimal_discriminator(p_data: Any, p_g: Any) -> Any:
-    """The discriminator that is best against a fixed generator, Proposition 1 of the paper.
+    """Return the optimal discriminator for a fixed generator (Proposition 1).
 
     D*(x) = p_data(x) / (p_data(x) + p_g(x))
 
-    Where both densities are zero D* is undefined: NaN there.
+    D* is undefined where both densities are zero, and NaN there.
 
     Args:
-        p_data: The data's density: numbers, a NumPy array or a tensor of density values, at least
+        p_data: Density of the data: a number, a NumPy array or a tensor of density values, at least
             0; or a callable x -> density values; or a `torch.distributions.Distribution`.
-        p_g: The generator's density, likewise. Values of both must broadcast.
+        p_g: Density of the generator, likewise. The values of both must broadcast.
 
     Returns:
-        For values: D* at the same points, in [0, 1], of the same kind: a float, an array, or a
-        tensor. For callables and distributions: a callable x -> D*(x). For distributions it is
+        For values: D* at the same points, in [0, 1], as a float, an array or a tensor like the
+        arguments. For callables and distributions: a callable x -> D*(x). For distributions it is
         computed from log densities, so that it is exact far in the tails, and x may lie outside of
         the support of either.
 
     Raises:
         ValueError: A density is negative, or the shapes don't broadcast.
-        TypeError: An argument is of another kind, or the two are of kinds that don't go together.
+        TypeError: An argument is of another type, or the two types can't be combined.
 
     Example:
         >>> optimal_discriminator(3.0, 1.0)
@@ -86,18 +88,18 @@ def optimal_discriminator(p_data: Any, p_g: Any) -> Any:
 
 
 def value_function(d_real: Values, d_fake: Values) -> Values:
-    """The game's value V(D, G) = E log D(x) + E log(1 - D(G(z))), equation 1.
+    """Return the value function V(D, G) = E log D(x) + E log(1 - D(G(z))) (equation 1).
 
     Args:
-        d_real: D(x), probabilities in [0, 1] of real samples, any shape.
-        d_fake: D(G(z)), probabilities in [0, 1] of fakes, any shape.
+        d_real: D(x), probabilities in [0, 1] for real samples, any shape.
+        d_fake: D(G(z)), probabilities in [0, 1] for fakes, any shape.
 
     Returns:
-        The value, of the same kind; at most 0, and -log 4 where D = 1/2 everywhere.
+        The value, a float or a scalar tensor; at most 0, and -log 4 if D = 1/2 everywhere.
 
     Raises:
         ValueError: A value is outside of [0, 1].
-        TypeError: An argument is no number, array or tensor.
+        TypeError: An argument is not a number, array or tensor.
 
     Example:
         >>> value_function(0.5, 0.5) == GLOBAL_MINIMUM
@@ -115,19 +117,20 @@ def value_function(d_real: Values, d_fake: Values) -> Values:
 
 
 def kl_divergence(p: Any, q: Any, *, dx: Any = 1.0) -> Any:
-    """The Kullback-Leibler divergence KL(p || q) = sum p log(p / q) dx.
+    """Return the Kullback-Leibler divergence KL(p || q) = sum p log(p / q) dx.
 
     Args:
         p: Probabilities, or density values at the points of a quadrature, shape (..., n): a NumPy
-            array or a tensor, at least 0, of total 1 over the last dimension.
+            array or a tensor, at least 0, with a total of 1 over the last dimension.
         q: Likewise.
-        dx: The weight of each point: 1 for probabilities, the spacing of a grid for densities.
+        dx: Weight of each point: 1 for probabilities, the spacing of the grid for densities.
 
     Returns:
-        The divergence, at least 0, shape (...), of the same kind; infinite where q = 0 < p.
+        The divergence in nats, at least 0, shape (...), as an array or a tensor like the arguments
+        (a float for NumPy arrays of shape (n,)). It is infinite where q = 0 < p.
 
     Raises:
-        ValueError: A value is negative, shapes don't broadcast, or a total isn't 1.
+        ValueError: A value is negative, the shapes don't broadcast, or a total is not 1.
 
     Example:
         >>> kl_divergence(np.array([0.5, 0.5]), np.array([0.5, 0.5]))
@@ -138,39 +141,45 @@ def kl_divergence(p: Any, q: Any, *, dx: Any = 1.0) -> Any:
 
 
 def jensen_shannon_divergence(p: Any, q: Any, *, dx: Any = 1.0) -> Any:
-    """The Jensen-Shannon divergence JSD(p || q) = KL(p || m) / 2 + KL(q || m) / 2, m = (p + q) / 2.
+    """Return the Jensen-Shannon divergence JSD(p || q).
+
+    JSD(p || q) = KL(p || m) / 2 + KL(q || m) / 2, where m = (p + q) / 2
 
     Args:
         p: Probabilities or density values, as for `kl_divergence`.
         q: Likewise.
-        dx: The weight of each point.
+        dx: Weight of each point.
 
     Returns:
-        The divergence, in [0, log 2], shape (...), of the same kind.
+        The divergence in nats, in [0, log 2], shape (...), as for `kl_divergence`.
 
     Raises:
-        ValueError: A value is negative, shapes don't broadcast, or a total isn't 1.
+        ValueError: A value is negative, the shapes don't broadcast, or a total is not 1.
+
+    Example:
+        >>> jensen_shannon_divergence(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == math.log(2)
+        True
     """
     p_values, q_values, weight = _as_probabilities(p, q, dx)
     return _in_kind_of((p, q), _jsd(p_values, q_values, weight))
 
 
 def virtual_criterion(p_data: Any, p_g: Any, *, dx: Any = 1.0) -> Any:
-    """What the generator minimises against the best discriminator, equations 4 to 6.
+    """Return the virtual training criterion C(G) of the generator (equations 4 to 6).
 
     C(G) = max_D V(D, G) = -log 4 + 2 JSD(p_data || p_g)
 
     Args:
-        p_data: The data's probabilities or density values, as for `kl_divergence`.
-        p_g: The generator's.
-        dx: The weight of each point.
+        p_data: Probabilities or density values of the data, as for `kl_divergence`.
+        p_g: Those of the generator.
+        dx: Weight of each point.
 
     Returns:
-        C(G), in [-log 4, 0], shape (...), of the same kind; -log 4 just where p_g = p_data
-        (Theorem 1).
+        C(G), in [-log 4, 0], shape (...), as for `kl_divergence`; -log 4 if and only if
+        p_g = p_data (Theorem 1).
 
     Raises:
-        ValueError: A value is negative, shapes don't broadcast, or a total isn't 1.
+        ValueError: A value is negative, the shapes don't broadcast, or a total is not 1.
 
     Example:
         >>> virtual_criterion(np.array([0.2, 0.8]), np.array([0.2, 0.8])) == GLOBAL_MINIMUM
@@ -181,13 +190,13 @@ def virtual_criterion(p_data: Any, p_g: Any, *, dx: Any = 1.0) -> Any:
 
 
 def density_ratio(logits: Values) -> Values:
-    """The density ratio p_data / p_g = D / (1 - D) = exp(logit) that a discriminator has learned.
+    """Return a discriminator's estimate of p_data / p_g = D / (1 - D) = exp(logit).
 
     Args:
-        logits: A discriminator's logits, any shape.
+        logits: Logits of a discriminator, any shape.
 
     Returns:
-        The ratio, above 0, same shape and kind.
+        The density ratio, above 0, of the same shape and type.
 
     Example:
         >>> density_ratio(0.0)
@@ -198,9 +207,9 @@ def density_ratio(logits: Values) -> Values:
 
 
 def _kl(p: Tensor, q: Tensor, weight: Tensor) -> Tensor:
-    # 1 in place of both where p = 0, so that neither the term nor its gradient is NaN
-    some = p > 0
-    p, q = torch.where(some, p, 1.0), torch.where(some, q, 1.0)
+    # both are replaced by 1 where p = 0, so that neither the term nor its gradient is NaN
+    positive = p > 0
+    p, q = torch.where(positive, p, 1.0), torch.where(positive, q, 1.0)
     return (p * (p.log() - q.log()) * weight).sum(-1)
 
 
@@ -210,12 +219,14 @@ def _jsd(p: Tensor, q: Tensor, weight: Tensor) -> Tensor:
 
 
 def _log_density(distribution: Distribution, x: Any) -> Tensor:
-    """log p(x), which is -inf outside of the support, where PyTorch raises or extrapolates."""
+    """Return log p(x), -inf outside of the support, where PyTorch raises or extrapolates."""
     points = torch.as_tensor(x)
     support: Any = distribution.support
     inside: Tensor = support.check(points)
     if bool(inside.all()):
         return distribution.log_prob(points)
+    # points outside are replaced by a sample: log_prob would raise or extrapolate, and the gradient
+    # of torch.where would be NaN
     with torch.random.fork_rng():
         stand_in = distribution.sample()
     whole = inside[(...,) + (None,) * support.event_dim]
@@ -247,8 +258,12 @@ def _as_probabilities(
 
 
 def _as_tensors(*, broadcast: bool = True, **named: Any) -> tuple[Tensor, Tensor]:
-    """Two arguments of values as tensors of one dtype; both are at least 0."""
+    """Convert two arguments to tensors of one dtype, broadcast; raise if a value is negative."""
     first, second = (_as_tensor(name, value) for name, value in named.items())
+    # numbers and arrays go to the device of the tensor
+    devices = [value.device for value in named.values() if isinstance(value, Tensor)]
+    if len(devices) == 1:
+        first, second = first.to(devices[0]), second.to(devices[0])
     for name, values in zip(named, (first, second), strict=True):
         if bool((values < 0).any()):
             raise ValueError(f"`{name}` must be at least 0, got {float(values.detach().min()):g}")
@@ -267,7 +282,7 @@ def _as_tensors(*, broadcast: bool = True, **named: Any) -> tuple[Tensor, Tensor
 
 
 def _common_dtype(values: tuple[Any, ...], first: Tensor, second: Tensor) -> torch.dtype:
-    """The dtype of the arrays among the values; a number beside them takes theirs."""
+    """Return the dtype of the arrays and tensors among `values`; numbers adopt it."""
     dtypes = [
         tensor.dtype
         for value, tensor in zip(values, (first, second), strict=True)
@@ -293,7 +308,7 @@ def _as_tensor(name: str, value: Any) -> Tensor:
 
 
 def _in_kind_of(values: tuple[Any, ...], result: Tensor) -> Any:
-    """The result as the kind of the arguments: a tensor, an array, or for numbers a float."""
+    """Convert the result to the type of the arguments: a tensor, an array or a float."""
     if any(isinstance(value, Tensor) for value in values):
         return result
     if any(isinstance(value, np.ndarray) for value in values) and result.dim() > 0:

@@ -1,22 +1,20 @@
-"""What a GAN is used for, beside pictures: text, damaged images, more training samples."""
+"""Applications of GANs: inpainting, restoration by GAN inversion, data synthesis, and text."""
 
 from vanillagan.applications import masks, text
-from vanillagan.applications.augmentation import synthesize
 from vanillagan.applications.blending import blend
 from vanillagan.applications.context_encoder import ContextEncoder, ContextTrainer
-from vanillagan.applications.inpainting import inpaint, restore
-from vanillagan.applications.latent_search import LatentSearch
+from vanillagan.applications.inversion import GANInversion, inpaint
 from vanillagan.applications.patches import fill_by_patches
+from vanillagan.applications.synthesize import synthesize
 
 __all__ = [
     "ContextEncoder",
     "ContextTrainer",
-    "LatentSearch",
+    "GANInversion",
     "blend",
     "fill_by_patches",
     "inpaint",
     "masks",
-    "restore",
     "synthesize",
     "text",
 ]

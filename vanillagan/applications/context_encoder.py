@@ -1,4 +1,4 @@
-"""A generator that turns damaged images into whole ones, and the game that trains it."""
+"""Context encoder: an inpainting network, and the trainer for it."""
 
 from __future__ import annotations
 
@@ -9,44 +9,48 @@ from torch import Tensor, nn
 
 from vanillagan.applications.blending import blend
 from vanillagan.applications.masks import MaskSampler
-from vanillagan.data import Batch
-from vanillagan.errors import check_integers, check_number
-from vanillagan.networks.blocks import DownBlock, UpBlock, check_shape
-from vanillagan.networks.convolutional import pyramid
-from vanillagan.trainer import GANTrainer, GeneratorStep
+from vanillagan.batch import Batch
+from vanillagan.compatibility import check_fake
+from vanillagan.networks.blocks import DownBlock, UpBlock
+from vanillagan.networks.conv import channel_pyramid
+from vanillagan.results import GeneratorStep
+from vanillagan.runtime.device import autocast
+from vanillagan.trainer import GANTrainer
+from vanillagan.validation import check_integers, check_number, check_shape
 
 __all__ = ["ContextEncoder", "ContextTrainer"]
 
 
 REFINEMENTS = 2
-"""Convolutions at full size that the finest detail is made by."""
+"""Number of convolutions at the size of the largest map before the output."""
 
 
 class ContextEncoder(nn.Module):
-    """Fills the damaged pixels of images: a U-Net that is given what is known.
+    """U-Net that fills the damaged pixels of images.
 
-    The hole is first filled by the smoothest membrane, see `blend`, to which the network adds what
-    it has learned; untrained it gives the membrane itself. Known pixels are kept.
+    The hole is first filled with the smoothest membrane, see `blend`. The network predicts what to
+    add to it: an untrained network returns the membrane itself. Known pixels are unchanged.
 
     Args:
-        sample_shape: (channels, height, width) of an image, any of them at least 1.
-        width: Channels of the largest map; each smaller one has twice as many, up to 512.
-        patch: Side of the squares of pixels that the largest map has one point for, as in
+        sample_shape: (channels, height, width) of an image, each at least 1.
+        base_channels: Channels of the largest feature map. Each smaller map has twice as many, up
+            to 512.
+        patch_size: Side of the square of pixels for each point of the largest map, as in
             `ConvGenerator`. It must divide height and width.
 
     Attributes:
-        sample_shape: Shape of one image.
-        config: The arguments it was made with, as a checkpoint keeps them.
+        sample_shape: Shape of an image.
+        config: Arguments of the constructor, stored in checkpoints.
 
     Raises:
-        ValueError, TypeError: An argument is out of its range; the message names it.
+        ValueError, TypeError: An argument is invalid.
 
-    Source: Pathak et al., 2016, Context encoders (arXiv 1604.07379), for the game; Ronneberger et
-    al., 2015, U-Net (arXiv 1505.04597), for the network. The membrane is added, and BatchNorm left
-    away, whose statistics depend on the kind of damage.
+    Source: Pathak et al., 2016, Context encoders (arXiv 1604.07379), for the training; Ronneberger
+    et al., 2015, U-Net (arXiv 1505.04597), for the network. The membrane is added. BatchNorm is
+    omitted, since its statistics depend on the kind of damage.
 
     Example:
-        >>> network = ContextEncoder((3, 16, 16), width=8)
+        >>> network = ContextEncoder((3, 16, 16), base_channels=8)
         >>> hole = torch.zeros(2, 1, 16, 16)
         >>> hole[..., 4:12, 4:12] = 1
         >>> network(torch.rand(2, 3, 16, 16), hole).shape
@@ -54,25 +58,29 @@ class ContextEncoder(nn.Module):
     """
 
     def __init__(
-        self, sample_shape: tuple[int, ...] = (3, 64, 64), *, width: int = 32, patch: int = 2
+        self,
+        sample_shape: tuple[int, ...] = (3, 64, 64),
+        *,
+        base_channels: int = 32,
+        patch_size: int = 2,
     ) -> None:
         super().__init__()
         self.sample_shape = check_integers("sample_shape", sample_shape)
-        sizes, widths = pyramid(self.sample_shape, width, patch)
+        sizes, widths = channel_pyramid(self.sample_shape, base_channels, patch_size)
         self.config: dict[str, Any] = {
             "sample_shape": self.sample_shape,
-            "width": width,
-            "patch": patch,
+            "base_channels": base_channels,
+            "patch_size": patch_size,
         }
-        channels, squared = self.sample_shape[0], patch**2
+        channels, squared = self.sample_shape[0], patch_size**2
         steps = range(len(sizes) - 1)
         self.stem = nn.Sequential(
-            nn.PixelUnshuffle(patch),
+            nn.PixelUnshuffle(patch_size),
             nn.Conv2d((channels + 1) * squared, widths[0], kernel_size=3, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
         )
         self.down = nn.ModuleList(DownBlock(widths[i], widths[i + 1]) for i in steps)
-        # all but the smallest map come together with the map of the same size on the way down
+        # all but the smallest map are concatenated with the encoder's map of the same size
         joined = [2 * w for w in widths[:-1]] + widths[-1:]
         self.up = nn.ModuleList(
             UpBlock(joined[i + 1], widths[i], sizes[i], normalize=False) for i in steps
@@ -83,13 +91,13 @@ class ContextEncoder(nn.Module):
         self.last = nn.Sequential(
             *(layer for _ in range(REFINEMENTS) for layer in _refinement(joined[0])),
             detail,
-            nn.PixelShuffle(patch),
+            nn.PixelShuffle(patch_size),
         )
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Fills images (N, *sample_shape) where the mask (N, 1, H, W) is 1.
+        """Fill images (N, *sample_shape) where the mask (N, 1, H, W) is 1.
 
-        Damaged pixels are not read. See `as_mask` for other shapes of the mask, and for errors.
+        Damaged pixels are not read. See `as_mask` for other shapes of the mask and for errors.
         """
         check_shape("images", images, self.sample_shape)
         with torch.no_grad():
@@ -106,33 +114,34 @@ class ContextEncoder(nn.Module):
 
 
 class ContextTrainer(GANTrainer):
-    """Trains a generator of images from damaged images: reconstruction and adversarial loss.
+    """Trainer of an inpainting network, with reconstruction and adversarial loss.
 
-    The noise of this game is the damage: masks are drawn for each batch, the generator fills them,
-    and is to meet the batch's own pixels as well as to pass the discriminator. (So `sample`, and
-    callbacks that call it, don't apply: there is nothing to fill.)
+    Random masks are drawn for each batch in place of latents, and the generator fills them. Its
+    loss is the mean absolute error plus the weighted adversarial loss. `sample`, and callbacks that
+    call it, are not available: there is no image to fill.
 
     Args:
         generator: `forward(images, mask) -> images`, such as a `ContextEncoder`.
-        discriminator: `forward(images) -> scores`.
-        masks: Draws the damage, such as `masks.boxes((64, 64))`.
-        adversarial_weight: Weight of the adversarial loss beside the mean absolute error, at least
-            0.
-        options: Those of `GANTrainer`, but for `latent`, in whose place the masks are.
+        discriminator: `forward(images) -> logits`.
+        masks: Sampler of masks, such as `masks.boxes((64, 64))`.
+        adversarial_weight: Weight of the adversarial loss relative to the mean absolute error, at
+            least 0.
+        options: Other arguments of `GANTrainer`, except `latent_sampler`.
 
     Raises:
-        ValueError, TypeError: An argument is wrong, or two of them don't go together.
+        ValueError, TypeError: An argument is invalid, or two of them do not fit.
 
     Source: Pathak et al., 2016, Context encoders (arXiv 1604.07379), section 3.2, with the mean
     absolute error of Isola et al., 2017 (pix2pix, arXiv 1611.07004), which blurs less than the
-    squared one.
+    squared error.
 
     Example:
         >>> from vanillagan import ConvDiscriminator
         >>> from vanillagan.applications.masks import boxes
-        >>> players = ContextEncoder((3, 16, 16), width=8), ConvDiscriminator((3, 16, 16), width=8)
-        >>> trainer = ContextTrainer(*players, masks=boxes((16, 16)), device="cpu")
-        >>> len(trainer.fit(torch.rand(64, 3, 16, 16) * 2 - 1, epochs=1, batch_size=16))
+        >>> generator = ContextEncoder((3, 16, 16), base_channels=8)
+        >>> discriminator = ConvDiscriminator((3, 16, 16), base_channels=8)
+        >>> trainer = ContextTrainer(generator, discriminator, masks=boxes((16, 16)), device="cpu")
+        >>> len(trainer.fit(torch.rand(64, 3, 16, 16) * 2 - 1, max_epochs=1, batch_size=16))
         4
     """
 
@@ -147,39 +156,42 @@ class ContextTrainer(GANTrainer):
     ) -> None:
         if not callable(masks):
             raise TypeError(
-                f"`masks` must be a sampler of masks such as boxes((64, 64)), got {masks!r:.80}"
+                f"`masks` must be a mask sampler such as boxes((64, 64)), got {masks!r:.80}"
             )
-        if "latent" in options:
-            raise TypeError("`latent` must not be given: the noise of this game is `masks`")
+        if "latent_sampler" in options:
+            raise TypeError("`latent_sampler` must not be given (`masks` takes its place)")
         self.adversarial_weight = check_number("adversarial_weight", adversarial_weight, minimum=0)
-        super().__init__(generator, discriminator, latent=masks, **options)
+        super().__init__(generator, discriminator, latent_sampler=masks, **options)
 
-    def make_fakes(self, latent: Tensor, batch: Batch) -> Tensor:
-        """Damages the batch's samples by the drawn masks, and fills them."""
-        fake: Tensor = self.players["generator"].forward(batch.samples, latent)
-        return fake
+    def generate(self, batch: Batch) -> Tensor:
+        """Fill the samples of the batch at randomly drawn masks."""
+        masks = self.draw_latents(batch)
+        with autocast(self.device, self.precision):
+            fake = self.g.forward(batch.samples, masks)
+        check_fake(fake, batch.samples)
+        return fake.to(batch.samples.dtype)
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
-        """Moves the generator to meet the samples' own pixels, and to pass the discriminator.
+        """Update the generator by the sum of reconstruction and weighted adversarial loss.
 
         Returns:
-            The sum of both losses, and the fakes before the generator moved, both detached.
+            Sum of both losses and the fakes before the update, detached.
         """
         fake = self.generate(batch)
-        with self.players["discriminator"].idle():
-            fake_scores = self.score(Batch(fake))
-            real_scores = self.score(batch) if self.loss.needs_real else None
-            adversarial = self.loss.generator(fake_scores, real_scores)
+        with self.d.frozen():
+            fake_logits = self.discriminate(fake)
+            real_logits = self.discriminate(*batch) if self.loss.needs_real else None
+            adversarial = self.loss.generator(fake_logits, real_logits)
             distance = (fake - batch.samples).abs().mean()
             loss = distance + self.adversarial_weight * adversarial
-            self.descend(self.players["generator"], loss)
+            self.update(self.g, loss)
         return GeneratorStep(loss.detach(), fake.detach())
 
     def sample(self, *arguments: Any, **options: Any) -> NoReturn:
-        """Raises a TypeError: without an image there is nothing to fill."""
+        """Raise a TypeError, since there is no image to fill."""
         raise TypeError(
-            "a ContextTrainer can't `sample`, since without an image there is nothing to fill: "
-            "call `trainer.generator(images, mask)`, or `trainer.ema.network` in its place"
+            "a ContextTrainer cannot `sample` without images to fill (call `trainer.generator` or "
+            "`trainer.ema.network` with images and a mask)"
         )
 
 

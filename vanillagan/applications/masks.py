@@ -1,6 +1,6 @@
-"""Damage to train on and to measure with: boxes, lost pixels, scratches.
+"""Samplers of random masks, to train and to evaluate inpainting.
 
-Each mask has a damaged pixel or more, and a known one or more.
+Each mask has at least one damaged and one known pixel.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from vanillagan.errors import check_integer, check_integers, check_kind, check_number
+from vanillagan.validation import check_integer, check_number, check_size, check_type
 
 __all__ = ["MaskSampler", "boxes", "lost_pixels", "mixed", "scratches"]
 
 MaskSampler: TypeAlias = Callable[[int, torch.Generator], Tensor]
-"""Draws n masks: `(n, torch.Generator) -> Tensor (n, 1, H, W)`, floats, 1 at damaged pixels."""
+"""Sampler of n masks: `(n, torch.Generator) -> (n, 1, H, W)`, floats, 1 at damaged pixels."""
 
 
-def boxes(size: tuple[int, int], share: float = 0.5, *, centred: bool = False) -> MaskSampler:
-    """A box in each image, anywhere or in the centre.
+def boxes(
+    size: int | tuple[int, int], share: float = 0.5, *, centered: bool = False
+) -> MaskSampler:
+    """Return a sampler of masks with one box.
 
     Args:
-        size: Height and width of the images.
-        share: Of both sides, in (0, 1), rounded to pixels, but never the whole of a side that has
-            two pixels or more.
-        centred: Whether it is in the centre; else it is anywhere inside.
+        size: Height and width of the images, or one number for both.
+        share: Share of each side that the box covers, in (0, 1), rounded to pixels. It is at least
+            one pixel, and less than a side of two pixels or more.
+        centered: Put the box in the center; otherwise its position is random.
 
     Example:
-        >>> boxes((4, 4), centred=True)(1, torch.Generator())[0, 0]
+        >>> boxes((4, 4), centered=True)(1, torch.Generator())[0, 0]
         tensor([[0., 0., 0., 0.],
                 [0., 1., 1., 0.],
                 [0., 1., 1., 0.],
@@ -44,7 +46,7 @@ def boxes(size: tuple[int, int], share: float = 0.5, *, centred: bool = False) -
         inside = []
         for length, side in zip((height, width), sides, strict=True):
             places = torch.full((n,), (length - side) // 2)
-            if not centred:
+            if not centered:
                 places = torch.randint(length - side + 1, (n,), generator=rng)
             offsets = torch.arange(length) - places[:, None]
             inside.append((offsets >= 0) & (offsets < side))
@@ -53,20 +55,25 @@ def boxes(size: tuple[int, int], share: float = 0.5, *, centred: bool = False) -
     return draw
 
 
-def lost_pixels(size: tuple[int, int], share: float = 0.5) -> MaskSampler:
-    """Each pixel is lost with the probability `share`, in (0, 1), on its own; never all or none."""
+def lost_pixels(size: int | tuple[int, int], share: float = 0.5) -> MaskSampler:
+    """Return a sampler of masks whose pixels are independently damaged.
+
+    Args:
+        size: Height and width of the images, or one number for both.
+        share: Probability that a pixel is damaged, in (0, 1).
+    """
     size = _check_size(size)
     check_number("share", share, minimum=0, maximum=1, exclude_minimum=True, exclude_maximum=True)
     return lambda n, rng: _marked(torch.rand(n, *size, generator=rng), share)
 
 
-def scratches(size: tuple[int, int], count: int = 4, width: float = 2.0) -> MaskSampler:
-    """Scratches from border to border, slightly bent.
+def scratches(size: int | tuple[int, int], count: int = 4, width: float = 2.0) -> MaskSampler:
+    """Return a sampler of masks with slightly bent scratches, from border to border.
 
     Args:
-        size: Height and width of the images.
-        count: Scratches in each image, at least 1.
-        width: Of a scratch, in pixels, at least 1 and less than the smaller side.
+        size: Height and width of the images, or one number for both.
+        count: Number of scratches in a mask, at least 1.
+        width: Width of a scratch in pixels, at least 1 and less than the smaller side.
     """
     size = _check_size(size)
     check_integer("count", count, minimum=1)
@@ -89,10 +96,10 @@ def scratches(size: tuple[int, int], count: int = 4, width: float = 2.0) -> Mask
 
 
 def mixed(samplers: Sequence[MaskSampler]) -> MaskSampler:
-    """Each mask is drawn by one of the samplers, which are all as likely and of one size."""
-    check_kind("samplers", samplers, Sequence, "a list of samplers such as [boxes((28, 28))]")
+    """Return a sampler that draws each mask by one of `samplers`, all equally likely."""
+    check_type("samplers", samplers, Sequence, "a list of samplers such as [boxes((28, 28))]")
     if not samplers:
-        raise ValueError("`samplers` must hold one sampler of masks or more, got none")
+        raise ValueError("`samplers` must have at least one entry, got none")
     for index, sampler in enumerate(samplers):
         if not callable(sampler):
             raise TypeError(
@@ -103,24 +110,22 @@ def mixed(samplers: Sequence[MaskSampler]) -> MaskSampler:
         drawn = [sampler(n, rng) for sampler in samplers]
         shapes = {tuple(masks.shape) for masks in drawn}
         if len(shapes) > 1:
-            raise ValueError(f"`samplers` must draw masks of one shape, got {sorted(shapes)}")
+            raise ValueError(f"`samplers` must draw masks of the same shape, got {sorted(shapes)}")
         chosen = torch.randint(len(samplers), (n,), generator=rng)
         return torch.stack(drawn)[chosen, torch.arange(n)]
 
     return draw
 
 
-def _check_size(size: tuple[int, int]) -> tuple[int, int]:
-    sides = check_integers("size", size)
-    if len(sides) != 2:
-        raise ValueError(f"`size` must be (height, width), got {size!r}")
+def _check_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    sides = check_size(size)
     if sides == (1, 1):
-        raise ValueError("`size` must be of two pixels or more, got (1, 1)")
-    return sides[0], sides[1]
+        raise ValueError("`size` must have at least two pixels, got (1, 1)")
+    return sides
 
 
 def _marked(values: Tensor, limit: float) -> Tensor:
-    """1 where values (n, H, W) are within the limit; of each n, the least are and the most not."""
+    """Return masks of values (n, H, W) up to a limit, with the least but not the largest value."""
     flat = values.flatten(1)
     marked = flat <= limit
     marked.scatter_(1, flat.argmin(1, keepdim=True), True)

@@ -1,15 +1,16 @@
-"""The callbacks that come with the library."""
+"""Callbacks that come with the library."""
 
-from vanillagan.callbacks.checkpoints import Checkpoint
+from vanillagan.callbacks.checkpointing import BestCheckpoint, Checkpoint
+from vanillagan.callbacks.display import ConsoleLog, Progress, ProgressBar
 from vanillagan.callbacks.guards import GradientClip, NaNGuard, StopOnSignal
-from vanillagan.callbacks.health import HealthMonitor
+from vanillagan.callbacks.health.monitor import HealthMonitor
 from vanillagan.callbacks.logs import CSVLog, TensorBoardLog
-from vanillagan.callbacks.metrics import MetricLog
-from vanillagan.callbacks.progress import ConsoleLog, ProgressBar
-from vanillagan.callbacks.samples import SampleGrid
-from vanillagan.callbacks.schedules import LRSchedule
+from vanillagan.callbacks.lr_schedule import LRSchedule
+from vanillagan.callbacks.metric_log import MetricLog
+from vanillagan.callbacks.sample_grid import SampleGrid
 
 __all__ = [
+    "BestCheckpoint",
     "CSVLog",
     "Checkpoint",
     "ConsoleLog",
@@ -18,6 +19,7 @@ __all__ = [
     "LRSchedule",
     "MetricLog",
     "NaNGuard",
+    "Progress",
     "ProgressBar",
     "SampleGrid",
     "StopOnSignal",

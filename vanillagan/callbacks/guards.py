@@ -1,4 +1,4 @@
-"""What keeps a run from harm."""
+"""Callbacks that protect a run: from divergence, from large gradients, from Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,75 +10,88 @@ from typing import Any
 
 from torch.nn.utils import clip_grad_norm_
 
-from vanillagan.callbacks.checkpoints import Checkpoint
-from vanillagan.errors import DivergenceError, check_integer, check_number
-from vanillagan.hooks import Callback, Player, StepResult
+from vanillagan.callback import Callback
+from vanillagan.callbacks.checkpointing import Checkpoint
+from vanillagan.errors import DivergenceError
+from vanillagan.player import Player
+from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
+from vanillagan.validation import check_integer, check_number
 
 __all__ = ["GradientClip", "NaNGuard", "StopOnSignal"]
 
 
 class NaNGuard(Callback):
-    """Ends a run whose losses have become NaN or infinite with a `DivergenceError`.
+    """End a run with a `DivergenceError` if a loss has become NaN or infinite.
 
-    The error names the last good checkpoint, if there is a `Checkpoint` callback. Of several
-    processes, all end where the loss of one is bad.
+    The error names the last good checkpoint if there is a `Checkpoint` callback. In a distributed
+    run all ranks end if the loss of one is not finite.
 
     Args:
-        every: Steps between two looks, at least 1. The device is waited for at those steps alone.
+        every_n_steps: Steps between two checks, at least 1. Only a check synchronizes with the
+            device. The last step of a run is always checked.
     """
 
-    def __init__(self, *, every: int = 100) -> None:
-        self.every = check_integer("every", every, minimum=1)
+    def __init__(self, *, every_n_steps: int = 100) -> None:
+        self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
-        """Looks at the losses, if it is time."""
-        if trainer.progress.step % self.every == 0 or trainer.progress.at_last_step:
-            self._look(trainer, result)
-
-    def _look(self, trainer: GANTrainer, result: StepResult) -> None:
-        losses = {player: float(getattr(result, f"{player}_loss")) for player in trainer.players}
-        bad = [f"the {p}'s loss is {loss}" for p, loss in losses.items() if not math.isfinite(loss)]
-        if trainer.processes.any(bool(bad)):
+        """Check the losses if a check is due."""
+        progress = trainer.progress
+        if progress.step % self.every_n_steps and not progress.at_last_step:
+            return
+        losses = {
+            "generator": float(result.generator.loss),
+            "discriminator": float(result.discriminator.loss),
+        }
+        bad = [
+            f"the {name}'s loss is {loss}"
+            for name, loss in losses.items()
+            if not math.isfinite(loss)
+        ]
+        if trainer.distributed.any(bool(bad)):
             kept = [c.latest for c in trainer.callbacks if isinstance(c, Checkpoint)]
             raise DivergenceError(
-                f"{bad[0] if bad else 'a loss of another process is not finite'} at step "
-                f"{trainer.progress.step}; the last good checkpoint: "
+                f"{bad[0] if bad else 'a loss on another rank is not finite'} at step "
+                f"{progress.step}; the last good checkpoint: "
                 f"{kept[0] if kept and kept[0] else 'none'}. "
                 "A lower learning rate, R1 or GradientClip may help"
             )
 
 
 class GradientClip(Callback):
-    """Scales a player's gradient down where its norm is above a bound.
+    """Scale a player's gradient down to a maximum norm before each optimizer step.
 
     Args:
-        max_norm: The largest L2 norm over all of a player's weights, above 0.
+        max_norm: Largest L2 norm over all of a player's parameters, above 0.
     """
 
     def __init__(self, max_norm: float) -> None:
         self.max_norm = check_number("max_norm", max_norm, minimum=0, exclude_minimum=True)
 
     def on_before_optimizer_step(self, trainer: GANTrainer, player: Player) -> None:
-        """Clips the gradient of the player that is about to step."""
+        """Clip the gradient of the player that is about to be updated."""
         clip_grad_norm_(player.parameters, self.max_norm)
 
 
 class StopOnSignal(Callback):
-    """Ends `fit` after the step under way on Ctrl-C or SIGTERM, so that the run can be saved whole.
+    """End `fit` after the current step on Ctrl-C or SIGTERM, so that the run can be saved.
 
-    `trainer.stop_reason` then names the signal. If the step under way takes longer than a second, a
-    further signal acts as if this callback weren't there. `fit` must run in the main thread.
+    `trainer.stop_reason` then names the signal. If a step or the saving after it takes longer than
+    a second, a further signal acts as if this callback were not there. `fit` must run in the main
+    thread.
     """
 
+    # signals are handled until `Checkpoint` has saved the end of the run
+    priority = 4
     PATIENCE = 1.0
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        self._before: dict[signal.Signals, Any] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
-        """Begins to listen."""
+        """Install the signal handlers."""
         first = 0.0
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -87,20 +100,20 @@ class StopOnSignal(Callback):
                 first = time.monotonic()
                 trainer.stop(signal.Signals(number).name)
             elif time.monotonic() - first > self.PATIENCE:
-                self._restore()
+                self._restore_handlers()
                 signal.raise_signal(number)
 
-        self._before = {number: signal.signal(number, stop) for number in self.SIGNALS}
+        self._handlers = {number: signal.signal(number, stop) for number in self.SIGNALS}
 
     def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
-        """Listens no more."""
-        self._restore()
+        """Restore the handlers from before `fit`."""
+        self._restore_handlers()
 
     def on_fit_end(self, trainer: GANTrainer) -> None:
-        """Listens no more."""
-        self._restore()
+        """Restore the handlers from before `fit`."""
+        self._restore_handlers()
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._handlers = {}

@@ -1,4 +1,4 @@
-"""Losses and scores, written where other programs read them."""
+"""Logs of losses and logits for other programs."""
 
 from __future__ import annotations
 
@@ -7,34 +7,37 @@ import os
 from pathlib import Path
 from typing import Any, TextIO
 
-from vanillagan.errors import check_integer, require
-from vanillagan.hooks import Callback, StepResult
+from vanillagan.callback import Callback
+from vanillagan.errors import require
+from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
+from vanillagan.validation import check_integer
 
 __all__ = ["CSVLog", "TensorBoardLog"]
 
 
 class CSVLog(Callback):
-    """Writes a table of losses and mean scores, a row each `every` steps.
+    """Write losses and mean logits to a CSV file.
 
-    After a resume, rows of steps that the checkpoint doesn't know are cut off, and the table goes
-    on. A new run writes a new table.
+    After a resume the file is continued; rows of steps after the checkpoint are removed. A new run
+    replaces the file.
 
     Args:
-        path: The file.
-        every: Steps between two rows, at least 1. The device is waited for at those steps alone.
+        path: File to write; missing folders are created.
+        every_n_steps: Steps between two rows, at least 1. Only these steps synchronize with the
+            device.
     """
 
     main_process_only = True
-    COLUMNS = ("step", "epoch", "discriminator_loss", "generator_loss", "real_score", "fake_score")
+    COLUMNS = ("step", "epoch", "discriminator_loss", "generator_loss", "real_logit", "fake_logit")
 
-    def __init__(self, path: str | os.PathLike[str], *, every: int = 100) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, every_n_steps: int = 100) -> None:
         self.path = Path(path)
-        self.every = check_integer("every", every, minimum=1)
+        self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
         self._file: TextIO | None = None
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
-        """Opens the table, cut off after the steps that have been done."""
+        """Open the file, with the rows of the steps that are done."""
         rows: list[list[str]] = []
         if trainer.progress.step > 0 and self.path.exists():
             with self.path.open(newline="") as file:
@@ -47,46 +50,47 @@ class CSVLog(Callback):
         self._file.flush()
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
-        """Writes a row, if it is time."""
-        if self._file is not None and trainer.progress.step % self.every == 0:
+        """Write a row if one is due."""
+        if self._file is not None and trainer.progress.step % self.every_n_steps == 0:
             row = (trainer.progress.step, trainer.progress.epoch, *_scalars(result).values())
             csv.writer(self._file).writerow(row)
             self._file.flush()
 
     def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
-        """Closes the table."""
+        """Close the file."""
         self.on_fit_end(trainer)
 
     def on_fit_end(self, trainer: GANTrainer) -> None:
-        """Closes the table."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 class TensorBoardLog(Callback):
-    """Writes losses, mean scores and metrics for TensorBoard. Needs the extra `tensorboard`.
+    """Write losses, mean logits and metrics for TensorBoard. Needs the extra `tensorboard`.
 
     Args:
-        folder: The folder of the run's events.
-        every: Steps between two points, at least 1. The device is waited for at those steps alone.
+        folder: Folder of the run's event files.
+        every_n_steps: Steps between two points, at least 1. Only these steps synchronize with the
+            device.
 
     Raises:
         MissingExtraError: tensorboard is not installed.
     """
 
     main_process_only = True
-    order = 3
+    priority = 3
 
-    def __init__(self, folder: str | os.PathLike[str], *, every: int = 100) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, every_n_steps: int = 100) -> None:
         self.folder = Path(folder)
-        self.every = check_integer("every", every, minimum=1)
+        self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
         require("tensorboard", extra="tensorboard", user="TensorBoardLog")
         self._writer: Any = None
         self._written: dict[str, int] = {}
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
-        """Opens the events, without points of steps that have not been done."""
+        """Open the event file; points of steps that are not done are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
         step = trainer.progress.step
@@ -94,25 +98,24 @@ class TensorBoardLog(Callback):
         self._written = {name: len(points) for name, points in trainer.history.metrics.items()}
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
-        """Writes a point, if it is time."""
-        if self._writer is not None and trainer.progress.step % self.every == 0:
+        """Write a point if one is due, and new metrics."""
+        if self._writer is not None and trainer.progress.step % self.every_n_steps == 0:
             for name, value in _scalars(result).items():
                 self._writer.add_scalar(name, value, trainer.progress.step)
             self._write_metrics(trainer)
 
     def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
-        """Closes the events."""
+        """Close the event file."""
         self.on_fit_end(trainer)
 
     def on_fit_end(self, trainer: GANTrainer) -> None:
-        """Closes the events."""
+        """Write new metrics and close the event file."""
         if self._writer is not None:
             self._write_metrics(trainer)
             self._writer.close()
             self._writer = None
 
     def _write_metrics(self, trainer: GANTrainer) -> None:
-        """Writes the points of the history's metrics that are new."""
         for name, points in trainer.history.metrics.items():
             for step, value in points[self._written.get(name, 0) :]:
                 self._writer.add_scalar(name, value, step)
@@ -120,10 +123,10 @@ class TensorBoardLog(Callback):
 
 
 def _scalars(result: StepResult) -> dict[str, float]:
-    """The step's losses and mean scores, read from the device."""
+    """Read the step's losses and mean logits from the device."""
     return {
-        "discriminator_loss": float(result.discriminator_loss),
-        "generator_loss": float(result.generator_loss),
-        "real_score": float(result.real_scores.mean()),
-        "fake_score": float(result.fake_scores.mean()),
+        "discriminator_loss": float(result.discriminator.loss),
+        "generator_loss": float(result.generator.loss),
+        "real_logit": float(result.discriminator.real_logits.mean()),
+        "fake_logit": float(result.discriminator.fake_logits.mean()),
     }

@@ -1,14 +1,17 @@
-"""Metrics on tensors of samples or of features, from any feature extractor.
+"""Metrics on samples, or on features from any extractor: FID, KID, precision and recall, and more.
 
-All are computed in float64, a block of pairs at a time, so that 10,000 x 10,000 images stay small.
-Samples are of shape (N, ...), features of shape (N, F), floats; a wrong one is an error that names
-the argument.
+Samples are float tensors of shape (N, ...), features of shape (N, F). An invalid set is an error
+that names the argument.
+
+All metrics are computed in float64. Pairs of samples are processed in blocks, which bounds the
+memory: a comparison of 10,000 with 10,000 images never holds all pairs.
 """
 
 from vanillagan.metrics.features import extract_features
 from vanillagan.metrics.frechet import frechet_distance, kernel_distance
+from vanillagan.metrics.from_torchmetrics import from_torchmetrics
 from vanillagan.metrics.modes import ModeCoverage, mode_coverage
-from vanillagan.metrics.neighbours import Neighbours, nearest_neighbours
+from vanillagan.metrics.neighbors import Neighbors, nearest_neighbors
 from vanillagan.metrics.parzen import ParzenEstimate, parzen_log_likelihood
 from vanillagan.metrics.precision_recall import (
     DensityCoverage,
@@ -20,15 +23,16 @@ from vanillagan.metrics.precision_recall import (
 __all__ = [
     "DensityCoverage",
     "ModeCoverage",
-    "Neighbours",
+    "Neighbors",
     "ParzenEstimate",
     "PrecisionRecall",
     "density_coverage",
     "extract_features",
     "frechet_distance",
+    "from_torchmetrics",
     "kernel_distance",
     "mode_coverage",
-    "nearest_neighbours",
+    "nearest_neighbors",
     "parzen_log_likelihood",
     "precision_recall",
 ]

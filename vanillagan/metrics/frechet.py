@@ -1,4 +1,4 @@
-"""Distances of two sets of features as a whole: Frechet's, and the kernel distance."""
+"""Distances between two sets of features: Fréchet distance (FID) and kernel distance (KID)."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ import math
 import torch
 from torch import Tensor
 
-from vanillagan.errors import check_integer
 from vanillagan.metrics.distances import row_blocks
 from vanillagan.metrics.points import as_features
+from vanillagan.validation import check_integer
 
 __all__ = ["frechet_distance", "kernel_distance"]
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """The squared Frechet distance of two Gaussians that are fitted to features.
+    """Return the squared Fréchet distance between Gaussians fitted to two sets of features.
 
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), with the means m and the covariances C (of N - 1
-    degrees of freedom) of both sets. With features of the Inception network this is the FID; with
-    others, figures compare only within the same extractor. It falls with the number of samples:
-    compare at the same N.
+        |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))
 
-    The trace of the root is taken as the sum of the singular values of R1 R2^T, where R^T R = C
-    comes from a QR decomposition of the centred features, with no covariance formed. So it is
-    right to rounding for singular covariances too, such as those of fewer samples than features.
+    Here m are the means and C the covariances (with N - 1 degrees of freedom) of the two sets. With
+    features of the Inception network this is the FID. Compare distances only for the same feature
+    extractor and the same number of samples, since the distance falls with that number.
+
+    The trace of the matrix root is computed as the sum of the singular values of R1 R2^T, where
+    R^T R = C comes from a QR decomposition of the centered features. No covariance is formed, so
+    the result is exact up to rounding for singular covariances too, for example those of fewer
+    samples than features.
 
     Args:
         real: Features, shape (N, F), floats, N at least 2.
         fake: Features, shape (M, F), floats, M at least 2.
 
     Returns:
-        The distance, at least 0, computed in float64.
+        Distance, at least 0, computed in float64.
 
     Raises:
-        ValueError: A set has another shape, one sample alone, or a value that is not finite.
-        TypeError: A set is no tensor of floats.
+        ValueError: A set has another shape, fewer than 2 samples, or values that are not finite.
+        TypeError: A set is not a tensor of floats.
 
     Source: Heusel et al., 2017 (arXiv 1706.08500); Dowson and Landau, 1982.
 
@@ -53,33 +55,35 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
 
 def _root(points: Tensor) -> Tensor:
-    """R of shape (min(N, F), F) with R^T R the covariance of the points (N, F)."""
-    centred = (points - points.mean(0)).div_((len(points) - 1) ** 0.5)
-    return centred if len(centred) <= centred.shape[1] else torch.linalg.qr(centred, mode="r").R
+    """Return R of shape (min(N, F), F), where R^T R is the covariance of the points (N, F)."""
+    centered = (points - points.mean(0)).div_((len(points) - 1) ** 0.5)
+    return centered if len(centered) <= centered.shape[1] else torch.linalg.qr(centered, mode="r").R
 
 
 def kernel_distance(real: Tensor, fake: Tensor, *, degree: int = 3) -> float:
-    """The unbiased squared maximum mean discrepancy, with a polynomial kernel.
+    """Return the unbiased squared maximum mean discrepancy (MMD) with a polynomial kernel.
 
-    E k(x, x') + E k(y, y') - 2 E k(x, y) with k(x, y) = (x.y / F + 1)^degree, over all pairs of
-    different samples, not over subsets. With features of the Inception network this is the KID.
-    Unlike the Frechet distance its expectation does not depend on the number of samples.
+        E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = (x.y / F + 1)^degree
+
+    The means are over all pairs of different samples, not over random subsets. With features of the
+    Inception network this is the KID. Unlike that of the Fréchet distance, its expectation does not
+    depend on the number of samples.
 
     Args:
         real: Features x, shape (N, F), floats, N at least 2.
         fake: Features y, shape (M, F), floats, M at least 2.
-        degree: The degree of the kernel, at least 1.
+        degree: Degree of the kernel, at least 1.
 
     Returns:
-        The estimate, computed in float64; for equal distributions it is 0 on average, so that it
-        may well be negative.
+        Estimate, computed in float64. For equal distributions its mean is 0, so it can be
+        negative.
 
     Raises:
-        ValueError: A set has another shape, one sample alone, or a value that is not finite; or
-            values are so large that the kernel is not.
-        TypeError: A set is no tensor of floats.
+        ValueError: A set has another shape, fewer than 2 samples, or values that are not finite;
+            or the values are so large that the kernel is not finite.
+        TypeError: A set is not a tensor of floats.
 
-    Source: Binkowski et al., 2018 (arXiv 1801.01401); Gretton et al., 2012, lemma 6.
+    Source: Bińkowski et al., 2018 (arXiv 1801.01401); Gretton et al., 2012, lemma 6.
 
     Example:
         >>> real, fake = torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [3.0]])
@@ -100,13 +104,13 @@ def kernel_distance(real: Tensor, fake: Tensor, *, degree: int = 3) -> float:
 
 
 def _mean_of_others(points: Tensor, degree: int) -> float:
-    """The mean of k over all pairs of two different points."""
+    """Return the mean of the kernel over all pairs of two different points."""
     itself = points.square().mean(1).add_(1).pow_(degree).sum().item()
     return (_kernel_sum(points, points, degree) - itself) / (len(points) * (len(points) - 1))
 
 
 def _kernel_sum(first: Tensor, second: Tensor, degree: int) -> float:
-    """The sum of k over all pairs."""
+    """Return the sum of the kernel over all pairs."""
     scaled = second.T / second.shape[1]
     blocks = row_blocks(first, second)
     return sum((block @ scaled).add_(1).pow_(degree).sum().item() for block in blocks)

@@ -1,4 +1,4 @@
-"""The log-likelihood estimate of the 2014 paper: a Gaussian kernel density of the samples."""
+"""Parzen window log-likelihood, the metric of the 2014 GAN paper."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vanillagan.errors import check_number
 from vanillagan.metrics.distances import squared_distances
 from vanillagan.metrics.points import as_points
+from vanillagan.validation import check_number
 
 __all__ = ["ParzenEstimate", "parzen_log_likelihood"]
 
 SIGMAS = tuple(10 ** (step / 9 - 1) for step in range(10))
-"""The paper's widths: 10 values log-spaced in [0.1, 1]."""
+"""Default kernel widths, those of the paper: 10 values, log-spaced in [0.1, 1]."""
 
 SMALLEST = 1e-100
-"""Below it the square of a width is lost."""
+"""Smallest kernel width; the squares of smaller ones vanish in float64."""
 
 
 class ParzenEstimate(NamedTuple):
-    """An estimate of the log-likelihood, in nats per sample.
+    """Estimate of the log-likelihood, in nats per sample.
 
     Attributes:
-        mean: The mean log-likelihood of the data.
-        standard_error: Of that mean, over the data; infinite for a single sample of data.
-        sigma: The width of the kernels, given or chosen.
+        mean: Mean log-likelihood of the data.
+        standard_error: Standard error of the mean over the data; infinite for one data sample.
+        sigma: Width of the kernels, given or selected.
     """
 
     mean: float
@@ -44,38 +44,40 @@ def parzen_log_likelihood(
     validation: Tensor | None = None,
     sigmas: Iterable[float] | Tensor | None = None,
 ) -> ParzenEstimate:
-    """Scores data by a Gaussian kernel density of generated samples (a Parzen window).
+    """Estimate the log-likelihood of data under a Gaussian Parzen window of generated samples.
 
-    p(x) = 1/N sum_i N(x; samples_i, sigma^2 I), and the estimate is the mean of log p over data.
+        p(x) = 1/N sum_i N(x; samples_i, sigma^2 I)
 
-    The paper's protocol: 10,000 samples; sigma chosen by the log-likelihood of 1,000 validation
-    images among 10 values log-spaced in [0.1, 1]; pixels in [0, 1]; the test set as data. The
-    library's images are in [-1, 1]: map all of them by `(images + 1) / 2` first, or the figures
-    don't compare.
+    The estimate is the mean of log p over the data.
 
-    Known against the estimate (Theis et al., 2016, arXiv 1511.01844): in many dimensions it is far
-    from the true log-likelihood even with very many samples, and it ranks models wrongly: centroids
-    of k-means score better than samples of the data's true distribution. Samples that are the
-    training set, memorised, score well too. Use it to compare with figures of the same protocol,
-    not to choose a model.
+    Protocol of the paper: 10,000 samples; the test set as data; pixels in [0, 1]; sigma selected by
+    the log-likelihood of 1,000 validation images from 10 values, log-spaced in [0.1, 1]. Images of
+    this library are in [-1, 1]: map all sets by `(images + 1) / 2` first, otherwise the numbers are
+    not comparable.
+
+    Limitations (Theis et al., 2016, arXiv 1511.01844): in many dimensions the estimate is far from
+    the true log-likelihood, even for very many samples. It also ranks models wrongly: k-means
+    centroids score better than samples of the true distribution, and a memorized training set
+    scores well. Use it to compare with published numbers of the same protocol, not to select a
+    model.
 
     Args:
-        samples: What the density is made of, shape (N, ...), floats; one is enough.
-        data: What is scored, shape (M, ...), floats, of the same size for each sample.
-        sigma: The width of the kernels, above 0, a number or a tensor of one; or else
-            `validation`.
-        validation: Samples to choose the width by, shape (V, ...), floats, none of them in `data`.
-        sigmas: The widths to choose from, above 0; by default the paper's ten. If the first or the
-            last is chosen, a wider range would do better.
+        samples: Centers of the kernels, shape (N, ...), floats, N at least 1.
+        data: Data to evaluate, shape (M, ...), floats, with samples of the same size.
+        sigma: Width of the kernels, above 0, a number or a tensor with one value. Give either this
+            or `validation`.
+        validation: Samples to select the width by, shape (V, ...), floats, none of them in `data`.
+        sigmas: Widths to select from, above 0; by default the ten of the paper. If the first or the
+            last one is selected, try a wider range.
 
     Returns:
-        `ParzenEstimate(mean, standard_error, sigma)`, floats; the standard error is the standard
-        deviation (of M - 1 degrees of freedom) over sqrt(M).
+        `ParzenEstimate(mean, standard_error, sigma)`, floats. The standard error is the standard
+        deviation (with M - 1 degrees of freedom) divided by sqrt(M).
 
     Raises:
-        ValueError: Neither `sigma` nor `validation` is given, or both; a set is empty, not finite,
-            or of another size than the samples; a width is not above 0.
-        TypeError: A set is no tensor of floats, or a width no number.
+        ValueError: Neither or both of `sigma` and `validation` are given; a set is empty, not
+            finite, or of another size than the samples; or a width is not above 0.
+        TypeError: A set is not a tensor of floats, or a width not a number.
 
     Source: Goodfellow et al., 2014 (arXiv 1406.2661), section 5; Breuleux et al., 2011.
 
@@ -87,8 +89,8 @@ def parzen_log_likelihood(
     """
     if (sigma is None) == (validation is None) or (validation is None and sigmas is not None):
         raise ValueError(
-            "`sigma` must be given, or else `validation` (and perhaps `sigmas`) to choose it by, "
-            f"got sigma={sigma!r}, {'no' if validation is None else 'a'} validation set and "
+            "`sigma` or `validation` (with `sigmas` to select from) must be given, and only one of "
+            f"them, got sigma={sigma!r}, {'no' if validation is None else 'a'} validation set and "
             f"sigmas={sigmas!r:.80}"
         )
     if validation is None:
@@ -116,9 +118,10 @@ def _as_widths(sigmas: object) -> list[float]:
 
 
 def _log_densities(density: Tensor, points: Tensor, widths: Sequence[float]) -> Tensor:
-    """log p of each point (M, F) for each width, shape (len(widths), M)."""
+    """Return log p of each point (M, F) for each width, shape (len(widths), M)."""
     sums, terms = [], density.new_empty(0)
     for squares in squared_distances(points, density):
+        # log-sum-exp: the nearest sample is factored out, so that the sum never underflows to 0
         nearest = squares.amin(1, keepdim=True)
         squares -= nearest
         per_width = []

@@ -1,41 +1,39 @@
-"""What every metric asks of its sets of points, and the form in which it reads them."""
+"""Validation of the sets that metrics compare, and their conversion to float64 matrices."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from vanillagan.errors import check_kind
+from vanillagan.validation import check_finite, check_float_tensor
 
-__all__ = ["as_features", "as_points", "check_finite"]
+__all__ = ["as_features", "as_points"]
 
 LARGEST = 1e140
-"""The sums of squares of values up to here are finite in float64."""
+"""Largest value whose sums of squares are finite in float64."""
 
 
 def as_points(minimum: int = 1, **named: Tensor) -> list[Tensor]:
-    """Sets of samples as matrices of points in float64, without gradients.
+    """Return sets of samples as float64 matrices without gradients.
 
     Args:
-        minimum: So many samples each set must have at least.
-        **named: The sets by the names of their arguments, floats of shape (N, ...); of the same
-            size after N, and on one device.
+        minimum: Least number of samples in a set.
+        **named: Sets by the names of their arguments, floats of shape (N, ...), with samples of the
+            same size, on the same device.
 
     Returns:
-        A matrix (N, F) for each, on its device (on the CPU where the device has no float64).
+        A matrix (N, F) for each set, on its device (on the CPU if the device has no float64).
 
     Raises:
-        TypeError: A set is no tensor of floats.
-        ValueError: A set is too small, not finite, too large in its values, or does not go with
-            the first.
+        TypeError: A set is not a tensor of floats.
+        ValueError: A set is too small, its values are too large or not finite, or its size or
+            device differ from those of the first set.
     """
     for name, samples in named.items():
-        check_kind(name, samples, Tensor, "a tensor of floating point")
-        if not samples.is_floating_point():
-            raise TypeError(f"`{name}` must be a tensor of floating point, got {samples.dtype}")
+        check_float_tensor(name, samples)
         if samples.dim() == 0 or samples[:1].numel() == 0 or len(samples) < minimum:
             raise ValueError(
-                f"`{name}` must have the shape (N, ...) with N of at least {minimum} and "
-                f"a value or more in each sample, got {tuple(samples.shape)}"
+                f"`{name}` must have the shape (N, ...) with N of at least {minimum} and at least "
+                f"one value in each sample, got {tuple(samples.shape)}"
             )
     first, *others = named
     for other in others:
@@ -47,28 +45,21 @@ def as_points(minimum: int = 1, **named: Tensor) -> list[Tensor]:
 
 
 def as_features(minimum: int = 1, **named: Tensor) -> list[Tensor]:
-    """Sets of features as `as_points` gives them; each must have the shape (N, F) to begin with."""
+    """Return sets of features of shape (N, F) as `as_points` does; other shapes are an error."""
     for name, features in named.items():
         if isinstance(features, Tensor) and features.dim() != 2:
             raise ValueError(
-                f"`{name}` must be features of the shape (N, F), got {tuple(features.shape)}; "
-                "flatten samples, or see `extract_features`"
+                f"`{name}` must be features of the shape (N, F), got {tuple(features.shape)} "
+                "(flatten the samples or use `extract_features`)"
             )
     return as_points(minimum, **named)
-
-
-def check_finite(name: str, values: Tensor) -> None:
-    """Raises where a value is NaN or infinite, naming the argument and how many there are."""
-    bad = int(values.numel() - values.isfinite().sum())
-    if bad:
-        raise ValueError(f"`{name}` must be finite, got NaN or infinity in {bad} values")
 
 
 def _check_magnitude(name: str, values: Tensor) -> None:
     largest = max(abs(bound.item()) for bound in values.aminmax())
     if largest > LARGEST:
         raise ValueError(
-            f"`{name}` must be of values up to {LARGEST:g}, whose squares are finite in float64, "
+            f"`{name}` must have values up to {LARGEST:g}, whose squares are finite in float64, "
             f"got {largest:g}"
         )
 

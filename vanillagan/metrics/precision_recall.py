@@ -1,4 +1,4 @@
-"""Fidelity and diversity apart: precision and recall, density and coverage."""
+"""Separate metrics of fidelity and diversity: precision and recall, density and coverage."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vanillagan.errors import check_integer
 from vanillagan.metrics.distances import row_blocks, squared_distances, tie_slack
-from vanillagan.metrics.neighbours import neighbour_radii
+from vanillagan.metrics.neighbors import neighbor_radii
 from vanillagan.metrics.points import as_features
+from vanillagan.validation import check_integer
 
 __all__ = ["DensityCoverage", "PrecisionRecall", "density_coverage", "precision_recall"]
 
 
 class PrecisionRecall(NamedTuple):
-    """How much of each set lies on the manifold of the other.
+    """Precision and recall of generated samples.
 
     Attributes:
-        precision: The share of fakes that lie where real samples do, in [0, 1].
-        recall: The share of real samples that lie where fakes do, in [0, 1].
+        precision: Share of the fakes that lie on the manifold of the real samples, in [0, 1].
+        recall: Share of the real samples that lie on the manifold of the fakes, in [0, 1].
     """
 
     precision: float
@@ -28,11 +28,12 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """How densely and how widely fakes lie where real samples do.
+    """Density and coverage of generated samples.
 
     Attributes:
-        density: Fakes in the balls of real samples, against k each; at least 0, may exceed 1.
-        coverage: The share of real samples with a fake in their ball, in [0, 1].
+        density: Mean number of real samples' balls that a fake lies in, divided by k; at least 0,
+            can exceed 1.
+        coverage: Share of the real samples with a fake in their ball, in [0, 1].
     """
 
     density: float
@@ -40,25 +41,26 @@ class DensityCoverage(NamedTuple):
 
 
 def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall.
+    """Return the improved precision and recall of generated samples.
 
-    A set's manifold is estimated as the union of balls, one around each sample, that reach to its
-    k-th nearest neighbour in the set; a ball holds its border. One outlier among the real samples
-    makes a large ball, and so raises precision: `density_coverage` suffers less from it.
+    The manifold of a set is estimated as the union of closed balls around its samples, each with
+    the distance to the k-th nearest neighbor in the set as its radius. An outlier among the real
+    samples has a large ball, which raises the precision; `density_coverage` is less sensitive to
+    outliers.
 
     Args:
         real: Features, shape (N, F), floats.
-        fake: Features, shape (M, F), floats; as many as real ones for figures that compare.
-        k: Balls reach to the k-th nearest other sample; below N and M.
+        fake: Features, shape (M, F), floats; use M = N for comparable numbers.
+        k: Number of the neighbor that sets the radius, below N and M.
 
     Returns:
         `PrecisionRecall(precision, recall)`, floats in [0, 1]; both 1 for identical sets.
 
     Raises:
-        ValueError: A set has another shape, not more than k samples, or a value that is not finite.
-        TypeError: A set is no tensor of floats, or k no integer.
+        ValueError: A set has another shape, at most k samples, or values that are not finite.
+        TypeError: A set is not a tensor of floats, or `k` not an integer.
 
-    Source: Kynkaanniemi et al., 2019 (arXiv 1904.06991), equations 1 and 2.
+    Source: Kynkäänniemi et al., 2019 (arXiv 1904.06991), equations 1 and 2.
 
     Example:
         >>> real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
@@ -67,7 +69,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionReca
     """
     real_points, fake_points = _as_sets(real, fake, k)
     _check_k(k, "fake", fake_points)
-    real_radii, fake_radii = neighbour_radii(real_points, k), neighbour_radii(fake_points, k)
+    real_radii, fake_radii = neighbor_radii(real_points, k), neighbor_radii(fake_points, k)
     fakes_inside = []
     real_inside = torch.zeros_like(real_radii, dtype=torch.bool)
     slack = -tie_slack(real_points)
@@ -80,28 +82,29 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionReca
 
 
 def density_coverage(real: Tensor, fake: Tensor, *, k: int = 5) -> DensityCoverage:
-    """Density and coverage, which stand in for precision and recall and suffer less from outliers.
+    """Return density and coverage: precision and recall that are less sensitive to outliers.
 
-    Around each real sample is a ball that reaches to its k-th nearest neighbour among the real
-    ones. Density counts the balls that fakes lie in, divided by k times the number of fakes;
-    coverage is the share of balls that hold a fake. Balls are without their border, as in the
-    authors' code, so that the density of a set against itself is 1, or less where distances are
-    equal: the balls of more than k samples that coincide are empty, and hold not even themselves.
-    For large sets of one size and one distribution the expectation of density is 1, and that of
-    coverage is 1 - 2^-k.
+    Each real sample is the center of a ball with the distance to its k-th nearest real neighbor as
+    its radius. Density is the number of balls that fakes lie in, divided by k times the number of
+    fakes. Coverage is the share of the balls that contain a fake. For large sets of the same size
+    and distribution the expectation of density is 1, and that of coverage is 1 - 2^-k.
+
+    The balls are open, as in the authors' code. The density of a set compared with itself is
+    therefore 1, or less if distances are equal: the balls of more than k coinciding samples are
+    empty.
 
     Args:
         real: Features, shape (N, F), floats.
-        fake: Features, shape (M, F), floats; as many as real ones for figures that compare.
-        k: Balls reach to the k-th nearest other real sample; below N.
+        fake: Features, shape (M, F), floats; use M = N for comparable numbers.
+        k: Number of the neighbor that sets the radius, below N.
 
     Returns:
         `DensityCoverage(density, coverage)`, floats.
 
     Raises:
-        ValueError: A set has another shape, real ones are not more than k, or a value is not
-            finite.
-        TypeError: A set is no tensor of floats, or k no integer.
+        ValueError: A set has another shape or values that are not finite, or there are at most k
+            real samples.
+        TypeError: A set is not a tensor of floats, or `k` not an integer.
 
     Source: Naeem et al., 2020 (arXiv 2002.09797).
 
@@ -111,7 +114,7 @@ def density_coverage(real: Tensor, fake: Tensor, *, k: int = 5) -> DensityCovera
         DensityCoverage(density=1.5, coverage=0.5)
     """
     real_points, fake_points = _as_sets(real, fake, k)
-    radii = neighbour_radii(real_points, k)
+    radii = neighbor_radii(real_points, k)
     count = 0
     covered = torch.zeros_like(radii, dtype=torch.bool)
     for squares in squared_distances(fake_points, real_points, slack=tie_slack(real_points)):

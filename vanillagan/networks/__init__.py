@@ -1,16 +1,15 @@
-"""The networks of the game, and the blocks that they are composed of.
+"""Generators and discriminators, and the layers they are composed of.
 
-Any `nn.Module` of the same call signature takes their place. What the trainer reads of a network,
-where it has it: `latent_dim`, `sample_shape`, `num_classes`, `returns_logits`,
-`independent_samples`.
+Any `nn.Module` with the same call signature can take their place. `vanillagan.traits` lists the
+optional attributes that the trainer reads of a network.
 """
 
-from vanillagan.networks.augmentation import DiffAugment
 from vanillagan.networks.blocks import DownBlock, LinearBlock, UpBlock
-from vanillagan.networks.convolutional import ConvDiscriminator, ConvGenerator
+from vanillagan.networks.conv import ConvDiscriminator, ConvGenerator
+from vanillagan.networks.diffaugment import DiffAugment
 from vanillagan.networks.linear import Linear
-from vanillagan.networks.perceptrons import Discriminator, Generator
-from vanillagan.networks.text import ResidualBlock, TextDiscriminator, TextGenerator
+from vanillagan.networks.mlp import Discriminator, Generator
+from vanillagan.networks.sequence import ResidualBlock, TextDiscriminator, TextGenerator
 
 __all__ = [
     "ConvDiscriminator",

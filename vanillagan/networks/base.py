@@ -1,4 +1,4 @@
-"""What the library's generators share, and what its discriminators share."""
+"""Base classes of the library's generators and discriminators."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vanillagan.errors import check_integer, check_integers
-from vanillagan.networks.blocks import check_shape
-from vanillagan.sampling import Labels, draw_samples
+from vanillagan.sampling.draw import Labels, draw_samples
+from vanillagan.validation import check_integer, check_integers, check_shape
 
 __all__ = ["DiscriminatorBase", "GeneratorBase"]
 
 
 class GeneratorBase(nn.Module):
-    """A generator that knows its sizes and can be rebuilt from its `config`.
+    """Generator that declares its sizes and can be rebuilt from its `config`.
 
     Attributes:
-        latent_dim: Size of the noise vector.
+        latent_dim: Size of the latent vector.
         sample_shape: Shape of one sample.
-        num_classes: Number of classes that it is conditioned on, 0 for none.
-        config: The arguments it was made with, as a checkpoint keeps them.
+        num_classes: Number of classes it is conditioned on, 0 for none.
+        config: Arguments it was created with, as checkpoints store them.
     """
 
     def __init__(self, latent_dim: int, sample_shape: tuple[int, ...], *, num_classes: int) -> None:
@@ -35,34 +34,34 @@ class GeneratorBase(nn.Module):
             "num_classes": self.num_classes,
         }
 
-    def check_latent(self, latent: Tensor) -> None:
-        """Raises unless `latent` has the shape (N, latent_dim)."""
-        check_shape("latent", latent, (self.latent_dim,))
+    def check_latents(self, latents: Tensor) -> None:
+        """Raise unless `latents` has the shape (N, latent_dim)."""
+        check_shape("latents", latents, (self.latent_dim,))
 
     def sample(self, n: int, *, labels: Labels = None, seed: int | None = None) -> Tensor:
-        """Draws n samples in eval mode, without gradients; the training state stays as it is.
+        """Draw n samples in eval mode, without gradients. The training state does not change.
 
         Args:
-            n: How many samples, at least 1.
-            labels: For a conditional generator: n classes, or one for all samples.
+            n: Number of samples, at least 1.
+            labels: For a conditional generator: n class indices, or one for all samples.
             seed: Makes the samples repeatable; None draws new ones at each call.
 
         Returns:
-            Samples of shape (n, *sample_shape), on the device of the generator.
+            Samples of shape (n, *sample_shape), on the generator's device.
         """
         return draw_samples(self, n, labels=labels, seed=seed)
 
 
 class DiscriminatorBase(nn.Module):
-    """A discriminator that gives logits and can be rebuilt from its `config`.
+    """Discriminator that returns logits and can be rebuilt from its `config`.
 
     Attributes:
         sample_shape: Shape of one sample.
-        num_classes: Number of classes that it is conditioned on, 0 for none.
-        config: The arguments it was made with, as a checkpoint keeps them.
+        num_classes: Number of classes it is conditioned on, 0 for none.
+        config: Arguments it was created with, as checkpoints store them.
     """
 
-    returns_logits = True
+    outputs_logits = True
 
     def __init__(self, sample_shape: tuple[int, ...], *, num_classes: int) -> None:
         super().__init__()
@@ -74,19 +73,19 @@ class DiscriminatorBase(nn.Module):
         }
 
     def check_samples(self, samples: Tensor) -> None:
-        """Raises unless `samples` has the shape (N, *sample_shape)."""
+        """Raise unless `samples` has the shape (N, *sample_shape)."""
         check_shape("samples", samples, self.sample_shape)
 
     def probability(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Gives D(x), the probability that each sample is real: (N, *sample_shape) -> (N,).
+        """Return D(x), the probability that each sample is real: (N, *sample_shape) -> (N,).
 
         Args:
             samples: Samples, shape (N, *sample_shape).
-            labels: Their classes, shape (N,), for a conditional discriminator.
+            labels: Class indices, shape (N,), for a conditional discriminator.
 
         Returns:
-            Probabilities in (0, 1), shape (N,). See `vanillagan.theory.optimal_discriminator`
-            for what they converge to.
+            Probabilities in (0, 1), shape (N,). A discriminator that is optimal for its generator
+            returns `vanillagan.theory.optimal_discriminator`.
         """
         logits: Tensor = self(samples, labels)
         return torch.sigmoid(logits)

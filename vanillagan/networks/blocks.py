@@ -1,42 +1,39 @@
-"""The blocks that networks are composed of, and what the trainer asks of a network."""
+"""Layers that the networks are composed of."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from vanillagan.errors import check_integer, check_integers, check_number
 from vanillagan.networks.linear import Linear
+from vanillagan.validation import check_integer, check_integers, check_labels, check_number
 
-__all__ = ["DownBlock", "LinearBlock", "UpBlock"]
+__all__ = ["DownBlock", "LinearBlock", "UpBlock", "join_labels"]
 
 
 class LinearBlock(nn.Sequential):
     """Linear, BatchNorm, LeakyReLU, Dropout: (N, in_features) -> (N, out_features).
 
-    The block of the source's perceptrons. Its generator normalises in every block but the first,
-    its discriminator in none.
+    The block of the MLPs of the reference implementation (PyTorch-GAN's gan.py): its generator has
+    a BatchNorm in every block but the first, its discriminator in none.
 
     Args:
-        in_features: Features coming in, at least 1.
-        out_features: Features going out, at least 1.
-        normalize: Whether the block has a BatchNorm.
-        norm_eps: Added to BatchNorm's variance.
-        norm_momentum: The weight of the newest batch in BatchNorm's running statistics, in [0, 1].
-        negative_slope: LeakyReLU's slope for negative inputs.
-        dropout: The probability with which a feature is set to zero in training, in [0, 1).
+        in_features: Number of input features, at least 1.
+        out_features: Number of output features, at least 1.
+        normalize: Add a BatchNorm.
+        norm_eps: Constant added to BatchNorm's variance, above 0.
+        norm_momentum: Weight of the newest batch in BatchNorm's running statistics, in [0, 1].
+        negative_slope: Slope of LeakyReLU for negative inputs.
+        dropout: Probability of setting a feature to zero in training, in [0, 1).
 
     Raises:
-        ValueError, TypeError: An argument is out of its range; the message names it.
+        ValueError, TypeError: An argument is invalid.
 
     Example:
         >>> LinearBlock(100, 128)(torch.randn(4, 100)).shape
         torch.Size([4, 128])
     """
-
-    independent_samples = True
 
     def __init__(
         self,
@@ -65,17 +62,18 @@ class LinearBlock(nn.Sequential):
 class UpBlock(nn.Sequential):
     """Upsampling, convolution, BatchNorm, LeakyReLU: (N, in, h, w) -> (N, out, *size).
 
-    Nearest-neighbour upsampling to an exact size followed by a convolution, which reaches any
-    height and width and leaves no checkerboard (Odena et al., 2016).
+    Nearest-neighbor upsampling to an exact size, then a convolution. It reaches any height and
+    width, without the checkerboard artifacts of transposed convolutions.
 
     Args:
-        in_channels: Channels coming in, at least 1.
-        out_channels: Channels going out, at least 1.
-        size: Height and width going out.
-        normalize: Whether the block has a BatchNorm.
-    """
+        in_channels: Number of input channels, at least 1.
+        out_channels: Number of output channels, at least 1.
+        size: Output height and width.
+        normalize: Add a BatchNorm.
 
-    independent_samples = True
+    Source: Odena et al., 2016, Deconvolution and Checkerboard Artifacts
+    (https://doi.org/10.23915/distill.00003).
+    """
 
     def __init__(
         self,
@@ -101,11 +99,9 @@ class DownBlock(nn.Sequential):
     """Strided convolution, LeakyReLU: (N, in, h, w) -> (N, out, ceil(h / 2), ceil(w / 2)).
 
     Args:
-        in_channels: Channels coming in, at least 1.
-        out_channels: Channels going out, at least 1.
+        in_channels: Number of input channels, at least 1.
+        out_channels: Number of output channels, at least 1.
     """
-
-    independent_samples = True
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         check_integer("in_channels", in_channels, minimum=1)
@@ -117,89 +113,11 @@ class DownBlock(nn.Sequential):
 
 
 def join_labels(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
-    """Appends one-hot labels to flat inputs: (N, F) -> (N, F + num_classes); checks them.
+    """Check labels and append them, one-hot, to flat inputs: (N, F) -> (N, F + num_classes).
 
-    The conditioning of Mirza and Osindero, 2014 (arXiv 1411.1784), section 3.2.
+    Source: Mirza and Osindero, 2014 (conditional GAN, arXiv 1411.1784), section 3.2.
     """
-    check_labels(labels, num_classes, x.shape[0])  # len(x) would fix the batch size of an export
+    check_labels(labels, num_classes, x.shape[0])  # len(x) would fix an export's batch size
     if labels is None:
         return x
     return torch.cat([x, F.one_hot(labels.long(), num_classes).to(x.dtype)], dim=1)
-
-
-def classes_of(network: nn.Module) -> int:
-    """How many classes a network is conditioned on, 0 for none."""
-    return getattr(network, "num_classes", None) or 0
-
-
-def check_labels(labels: Tensor | None, num_classes: int, count: int) -> None:
-    """Raises unless `labels` are what a network of `num_classes` needs for `count` samples.
-
-    The range is checked where it can be read without waiting for a device.
-    """
-    if labels is None:
-        if num_classes:
-            raise ValueError(
-                f"`labels` must be given to a network conditioned on {num_classes} classes, "
-                "got None"
-            )
-        return
-    if not num_classes:
-        raise ValueError(
-            "`labels` must be None for an unconditional network (num_classes=0), "
-            f"got labels of shape {tuple(getattr(labels, 'shape', ()))}"
-        )
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"`labels` must be a tensor of integers, got {type(labels).__name__}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"`labels` must be a tensor of integers, got {labels.dtype}")
-    if labels.shape != (count,):
-        raise ValueError(f"`labels` must have the shape ({count},), got {tuple(labels.shape)}")
-    # while compiling or exporting there are no values to read, and `count` may be symbolic
-    if not torch.compiler.is_compiling() and labels.device.type == "cpu" and count:
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
-            raise ValueError(
-                f"`labels` must lie in [0, {num_classes - 1}], got labels from {low} to {high}"
-            )
-
-
-def check_shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
-    """Raises unless `x` is a tensor of shape (N, *shape)."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"`{name}` must be a tensor, got {type(x).__name__}")
-    if x.shape[1:] != shape or x.dim() == 0:
-        expected = ", ".join(["N", *map(str, shape)])
-        raise ValueError(f"`{name}` must have the shape ({expected}), got {tuple(x.shape)}")
-
-
-def has_batch_norm(network: nn.Module) -> bool:
-    """Whether the network normalises over the batch, and so needs two samples or more."""
-    return any(isinstance(module, _BatchNorm) for module in network.modules())
-
-
-def scores_samples_alone(network: nn.Module) -> bool:
-    """Whether a sample's output surely doesn't depend on the others in its batch.
-
-    Sure are PyTorch's own modules without a BatchNorm, and classes that say so of themselves with
-    `independent_samples = True`. A subclass says it again, since it may mix samples.
-    """
-    return not has_batch_norm(network) and all(
-        vars(type(module)).get("independent_samples", False)
-        or type(module).__module__.startswith("torch.nn.modules")
-        for module in network.modules()
-    )
-
-
-def gives_probabilities(discriminator: nn.Module) -> bool:
-    """Whether its scores are probabilities: what `returns_logits` says, else its last module."""
-    returns_logits = getattr(discriminator, "returns_logits", None)
-    return ends_in_sigmoid(discriminator) if returns_logits is None else not returns_logits
-
-
-def ends_in_sigmoid(network: nn.Module) -> bool:
-    """Whether the network's last module is a Sigmoid, so that it gives probabilities."""
-    reshaping = nn.Flatten | nn.Unflatten | nn.Identity
-    children = network._modules.values()
-    layers = [m for m in children if m is not None and not isinstance(m, reshaping)]
-    return ends_in_sigmoid(layers[-1]) if layers else isinstance(network, nn.Sigmoid)

@@ -1,4 +1,4 @@
-"""N-grams: how far texts are from those of the data, and the model that a GAN is compared with."""
+"""N-gram divergence between sets of texts, and the n-gram model as a baseline."""
 
 from __future__ import annotations
 
@@ -9,40 +9,41 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vanillagan.errors import check_integer, check_seed
 from vanillagan.theory import jensen_shannon_divergence
+from vanillagan.validation import check_integer, check_seed
 
 __all__ = ["NGramModel", "Text", "ngram_divergence"]
 
 Text: TypeAlias = "str | Sequence[str]"
-"""A text as a string, whose tokens are its characters, or as a sequence of words."""
+"""Text as a string, whose tokens are its characters, or as a sequence of words."""
 
 NGram: TypeAlias = "tuple[str | None, ...]"
-"""Tokens in a row; None stands for the beginning and for the end of a text."""
+"""Consecutive tokens; None stands for the start and the end of a text."""
 
 TRIES = 1000
-"""So many texts in a row may be too long."""
+"""Number of texts that are drawn before `max_length` is an error."""
 
 
 def ngram_divergence(real: Sequence[Text], fake: Sequence[Text], n: int) -> float:
-    """The Jensen-Shannon divergence of the n-grams of two sets of texts, in nats.
+    """Return the Jensen-Shannon divergence between the n-grams of two sets of texts, in nats.
 
-    The beginning and the end of a text count as a token each. The divergence of two samples of one
-    and the same distribution is above 0, the more so the larger n and the fewer texts: compare only
-    figures of equal numbers of texts, and measure real texts against real ones beside.
+    The start and the end of a text count as one token each. Even for two samples of the same
+    distribution the divergence is above 0. It grows with n and falls with the number of texts:
+    compare values only for the same number of texts, and with the divergence between two sets of
+    real texts.
 
     Args:
         real: Texts of the data, at least one.
         fake: Texts to compare with them, at least one.
-        n: Tokens in an n-gram, at least 1.
+        n: Number of tokens in an n-gram, at least 1.
 
     Returns:
-        The divergence, in [0, log 2].
+        Divergence, in [0, log 2].
 
     Raises:
-        ValueError, TypeError: An argument is wrong, or a set has no n-grams.
+        ValueError, TypeError: An argument is invalid, or a set has no n-grams.
 
-    Source: Gulrajani et al., 2017 (arXiv 1704.00028), whose code evaluates its language model so.
+    Source: Gulrajani et al., 2017 (arXiv 1704.00028); their code evaluates a language model so.
 
     Example:
         >>> ngram_divergence(["ab", "ba"], ["ba", "ab"], 2)
@@ -61,17 +62,18 @@ def ngram_divergence(real: Sequence[Text], fake: Sequence[Text], n: int) -> floa
 
 
 class NGramModel:
-    """A Markov model: each token depends on the n - 1 before it, as often as in the data.
+    """Markov model of texts: the distribution of a token depends on the n - 1 tokens before it.
 
-    What it draws has the n-grams of the data and no further plan, which makes it the baseline for a
-    generator of text. There is no smoothing: it knows only n-grams that it has seen.
+    Its texts have the n-gram frequencies of the data and no structure beyond, which makes it a
+    baseline for a text generator. It is not smoothed: n-grams that are not in the data have
+    probability 0.
 
     Args:
         texts: Texts of the data, at least one.
-        n: Tokens in an n-gram, at least 1; with 1 tokens don't depend on each other.
+        n: Number of tokens in an n-gram, at least 1; with 1, tokens are independent.
 
     Raises:
-        ValueError, TypeError: An argument is wrong.
+        ValueError, TypeError: An argument is invalid.
 
     Source: Shannon, 1948, A mathematical theory of communication, section 3.
 
@@ -94,18 +96,19 @@ class NGramModel:
     def sample(
         self, count: int, *, max_length: int | None = None, seed: int = 0
     ) -> list[list[str]]:
-        """Draws texts.
+        """Draw texts.
 
         Args:
-            count: How many, at least 1.
-            max_length: Longer texts are drawn anew; at least 1, None for any length.
-            seed: Makes them repeatable.
+            count: Number of texts, at least 1.
+            max_length: Greatest number of tokens, at least 1; longer texts are drawn again. None
+                for any length.
+            seed: Seed of the draws.
 
         Returns:
             Texts as lists of tokens: `"".join(tokens)` for characters.
 
         Raises:
-            ValueError: No text of that length was drawn in 1,000 tries.
+            ValueError: 1,000 texts in a row were longer than `max_length`.
         """
         check_integer("count", count, minimum=1)
         if max_length is not None:
@@ -124,8 +127,8 @@ class NGramModel:
                 text.append(token)
                 before = (*before, token)[1:] if self.n > 1 else ()
         raise ValueError(
-            f"`max_length` must leave room for a text of the model, got {max_length}, which "
-            f"{TRIES} texts went beyond"
+            f"`max_length` must be long enough for texts of the model, got {max_length} ({TRIES} "
+            "texts in a row were longer)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Texts as numbers, and numbers as texts."""
+"""Conversion between texts and tensors."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vanillagan.errors import check_integer
+from vanillagan.validation import check_integer, check_integer_tensor
 
 __all__ = ["Vocabulary"]
 
 
 class Vocabulary:
-    """The tokens that texts are made of: characters of any script, or words.
+    """Mapping between tokens (characters of any script, or words) and ids.
 
-    A character is a Unicode code point, as in Python's `str`, and nothing is normalised: é may be
-    one code point or two, so bring texts into one form first where they come from several places
-    (`unicodedata.normalize("NFC", text)`). Letters keep their case.
+    A character is a Unicode code point, as in Python's `str`. Texts are not normalized: é can be
+    one code point or two, so bring texts from different origins into the same form first, by
+    `unicodedata.normalize("NFC", text)`. The case of letters is kept.
 
-    Ids are 0 for the padding, 1, 2, ... for the tokens in their order, and the last one for unknown
-    tokens, if there is a sign for them.
+    Id 0 is the padding, ids 1, 2, ... are the tokens in their order, and the last id is the unknown
+    token, if there is one.
 
     Args:
-        tokens: Single characters, or words if there is a separator; each once.
-        unknown: The sign that stands for all tokens that are not in the vocabulary, such as "?" or
-            "<unk>". Without one they are an error.
-        separator: "" for texts of characters; else what stands between two words, such as " ".
+        tokens: Single characters, or words if there is a separator, without duplicates.
+        unknown: Token that replaces all tokens outside the vocabulary, such as "?" or "<unk>". With
+            None such tokens are an error.
+        separator: "" for texts of characters, or the string between two words, such as " ".
 
     Attributes:
-        tokens: The tokens in the order of their ids; "" for the padding comes first.
-        unknown: As above, or None.
-        separator: As above.
-        config: The arguments it was made with, as plain data that JSON keeps; it is made again by
-            `Vocabulary(**config)`.
+        tokens: Tokens in the order of their ids, with "" for the padding first.
+        unknown: Unknown token, or None.
+        separator: Separator of words, or "".
+        config: Arguments of the constructor, which can be stored as JSON: `Vocabulary(**config)`
+            is the same vocabulary.
 
     Raises:
-        ValueError, TypeError: A token is empty, twice there, or no single token of a text.
+        ValueError, TypeError: A token is empty, a duplicate, or not a single character or word.
 
     Example:
         >>> vocabulary = Vocabulary.of(["你好", "再见"])
@@ -49,7 +49,7 @@ class Vocabulary:
     """
 
     PADDING = 0
-    """The id of what follows the end of a text."""
+    """Id of the places after the end of a text."""
 
     def __init__(
         self, tokens: Iterable[str], *, unknown: str | None = None, separator: str = ""
@@ -85,17 +85,17 @@ class Vocabulary:
         unknown: str | None = None,
         separator: str = "",
     ) -> Vocabulary:
-        """Makes the vocabulary of the tokens that texts have, in the order of their code points.
+        """Return the vocabulary of the tokens of texts, in the order of their code points.
 
         Args:
-            texts: Texts.
-            size: At most so many tokens, the most frequent ones (padding and the unknown token not
-                counted), at least 1; None for all.
-            unknown: The sign for all others.
-            separator: What stands between two words, "" for texts of characters.
+            texts: Texts to collect tokens from.
+            size: Greatest number of tokens, at least 1, without padding and unknown token; the most
+                frequent ones are kept. None keeps all.
+            unknown: Token that replaces all others.
+            separator: String between two words, or "" for texts of characters.
 
         Raises:
-            ValueError, TypeError: An argument is wrong, or the texts have no tokens.
+            ValueError, TypeError: An argument is invalid, or the texts have no tokens.
         """
         _check_signs(unknown, separator)
         counts: Counter[str] = Counter()
@@ -108,10 +108,10 @@ class Vocabulary:
             check_integer("size", size, minimum=1)
             if size < len(counts) and unknown is None:
                 raise ValueError(
-                    f"`unknown` must be given where `size` leaves out tokens: {size} of "
-                    f"{len(counts)}, got None"
+                    f"`unknown` must be given if `size` leaves out tokens ({size} of "
+                    f"{len(counts)} are kept), got None"
                 )
-        # of equal counts those of the lowest code points
+        # ties are broken by code points, so that the order of the texts does not matter
         frequent = sorted(counts, key=lambda token: (-counts[token], token))[:size]
         return cls(sorted(frequent), unknown=unknown, separator=separator)
 
@@ -119,51 +119,50 @@ class Vocabulary:
         return len(self.tokens)
 
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
-        """Turns texts into ids, padded at their ends.
+        """Convert texts to ids, padded at the end.
 
         Args:
             texts: Texts of at most `length` tokens.
-            length: Places of a sequence, at least 1.
+            length: Length of a sequence, at least 1.
 
         Returns:
             Ids, int64, shape (N, length).
 
         Raises:
-            ValueError: A token is not in the vocabulary, which has no sign for unknown ones; or a
-                text is too long. The message names it.
+            ValueError: A text is too long, or has a token outside a vocabulary without an unknown
+                token; the message names the text.
         """
         check_integer("length", length, minimum=1)
         ids = [self._encode_text(text, length) for text in _check_texts(texts)]
         return torch.tensor(ids, dtype=torch.int64).view(-1, length)
 
     def one_hot(self, ids: Tensor) -> Tensor:
-        """Turns ids (N, length) into samples (N, length, tokens): float32, 1 for the token, else 0.
+        """Convert ids (N, length) to one-hot samples (N, length, tokens), float32.
 
-        Samples need far more memory than ids. Where that counts, train on the ids, and make samples
-        of each batch::
+        Samples need far more memory than ids. To save it, train on ids and convert each batch::
 
             class TextTrainer(GANTrainer):
                 def unpack_batch(self, batch):
                     return super().unpack_batch(vocabulary.one_hot(batch))
 
         Raises:
-            ValueError, TypeError: An id is none of the vocabulary, or no integer.
+            ValueError, TypeError: An id is out of range, or not an integer.
         """
         return F.one_hot(self._check_ids(ids), len(self)).to(torch.float32)
 
     def decode(self, sequences: Tensor) -> list[str]:
-        """Turns sequences into texts, each up to its first padding.
+        """Convert sequences to texts, each up to its first padding.
 
         Args:
-            sequences: Ids, shape (N, length); or floats, shape (N, length, tokens), of which the
-                largest is the token: one-hot samples, probabilities, or logits.
+            sequences: Ids, shape (N, length); or floats, shape (N, length, tokens), such as one-hot
+                samples, probabilities or logits. The largest of the floats is the token.
 
         Returns:
-            N texts, with the sign for unknown tokens in their place.
+            N texts. Unknown tokens are written as `unknown`.
 
         Raises:
-            ValueError, TypeError: The sequences are of another shape or kind, or an id is none of
-                the vocabulary.
+            ValueError, TypeError: The sequences have another shape or dtype, or an id is out of
+                range.
         """
         if isinstance(sequences, Tensor) and sequences.is_floating_point():
             if sequences.dim() != 3 or sequences.shape[2] != len(self):
@@ -186,10 +185,10 @@ class Vocabulary:
             ids = [self._id_of(token) for token in tokens]
         except KeyError as error:
             token = error.args[0]
-            place = f" (U+{ord(token):04X})" if len(token) == 1 else ""
+            code_point = f" (U+{ord(token):04X})" if len(token) == 1 else ""
             raise ValueError(
-                f"`texts` must be made of the vocabulary's tokens, got {token!r}{place} in "
-                f"{text!r:.60}; with `unknown` it would be taken for that"
+                f"`texts` must consist of the vocabulary's tokens, got {token!r}{code_point} in "
+                f"{text!r:.60} (make the vocabulary with `unknown` to accept others)"
             ) from None
         return ids + [self.PADDING] * (length - len(ids))
 
@@ -206,10 +205,7 @@ class Vocabulary:
             raise ValueError(f"`tokens` must be single characters, got {token!r:.60}")
 
     def _check_ids(self, ids: Tensor, name: str = "ids") -> Tensor:
-        if not isinstance(ids, Tensor):
-            raise TypeError(f"`{name}` must be a tensor of integers, got {type(ids).__name__}")
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-            raise TypeError(f"`{name}` must be a tensor of integers, got {ids.dtype}")
+        check_integer_tensor(name, ids)
         if ids.dim() != 2:
             raise ValueError(f"`{name}` must have the shape (N, length), got {tuple(ids.shape)}")
         if ids.numel():
@@ -222,7 +218,7 @@ class Vocabulary:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The tokens of a text; words may have several separators between them, or around them."""
+    """Return the tokens of a text; repeated separators count as one."""
     if not separator:
         return list(text)
     return [word for word in text.split(separator) if word]
@@ -241,12 +237,12 @@ def _check_signs(unknown: str | None, separator: str) -> None:
         raise TypeError(f"`unknown` must be a string or None, got {unknown!r:.60}")
     if not unknown or (separator and separator in unknown):
         raise ValueError(
-            f"`unknown` must not be empty, nor have the separator in it, got {unknown!r:.60}"
+            f"`unknown` must not be empty or contain the separator, got {unknown!r:.60}"
         )
 
 
 def _check_texts(texts: Iterable[str]) -> Iterable[str]:
-    """The texts, each of them checked as it is read."""
+    """Yield the texts, each checked as it is read."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
         raise TypeError(f"`texts` must be a sequence of strings, got {texts!r:.60}")
     for index, text in enumerate(texts):

@@ -1,0 +1,122 @@
+"""SampleGrid."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests.helpers.callbacks import train
+from tests.helpers.trainers import make_trainer as make_trainer_of
+from vanillagan.callbacks import SampleGrid
+
+make_trainer = partial(make_trainer_of, shape=(1, 4, 4))
+
+
+def read_image(path: Path) -> Tensor:
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted((path.name for path in folder.iterdir()), key=lambda name: int(name[:-4]))
+
+
+def test_grids_are_saved_first_regularly_and_last(tmp_path):
+    train(make_trainer(SampleGrid(tmp_path / "new" / "images", every_n_steps=3)), 2)
+    assert names(tmp_path / "new" / "images") == ["0.png", "3.png", "6.png", "8.png"]
+
+
+def test_a_resumed_run_adds_to_the_grids(tmp_path):
+    first = make_trainer(SampleGrid(tmp_path / "images", every_n_steps=3))
+    train(first, max_steps=5)
+    first.save(tmp_path / "run.pt")
+    grid = SampleGrid(tmp_path / "images", every_n_steps=3)
+    second = make_trainer(grid)
+    second.load(tmp_path / "run.pt")
+    train(second, 2)
+    assert names(tmp_path / "images") == ["0.png", "3.png", "5.png", "6.png", "8.png"]
+    assert grid.saved == [0, 3, 5, 6, 8]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grid_shows_samples_row_by_row(tmp_path, channels):
+    trainer = make_trainer(SampleGrid(tmp_path, side=3, seed=4), shape=(channels, 4, 6))
+    trainer.fit(torch.rand(8, channels, 4, 6), max_steps=1)
+    picture = read_image(tmp_path / "1.png")
+    assert picture.shape == (3, 3 * (4 + 2) + 2, 3 * (6 + 2) + 2)
+    samples = (trainer.sample(9, seed=4) + 1) * 127.5
+    for number, sample in enumerate(samples):
+        row, column = 2 + number // 3 * 6, 2 + number % 3 * 8
+        shown = picture[:, row : row + 4, column : column + 6].float()
+        torch.testing.assert_close(shown, sample.expand(3, 4, 6), rtol=0, atol=0.51)
+
+
+def test_all_grids_show_the_same_latents(tmp_path):
+    trainer = make_trainer(
+        SampleGrid(tmp_path),
+        hidden=(8,),
+        generator_optimizer=lambda weights: torch.optim.SGD(weights, lr=1e-12),
+    )
+    train(trainer, max_steps=1)
+    before, after = (read_image(tmp_path / f"{step}.png").float() for step in (0, 1))
+    assert torch.equal(before, after)
+    assert before.std() > 10
+
+
+def test_a_conditional_grid_shows_classes_in_turn(tmp_path):
+    trainer = make_trainer(SampleGrid(tmp_path, side=2), shape=(1, 2, 2), num_classes=3)
+    trainer.fit([(torch.rand(4, 1, 2, 2), torch.arange(4) % 3)], max_steps=1)
+    picture = read_image(tmp_path / "1.png")[0].float()
+    samples = (trainer.sample(4, labels=[0, 1, 2, 0], seed=0) + 1) * 127.5
+    for number, sample in enumerate(samples):
+        row, column = 2 + number // 2 * 4, 2 + number % 2 * 4
+        shown = picture[row : row + 2, column : column + 2]
+        torch.testing.assert_close(shown, sample[0], rtol=0, atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("moments", "steps"),
+    [(12, [0, 1, 2, 3, 4]), (5, [0, 1, 2, 3, 4]), (3, [0, 2, 4]), (2, [0, 4]), (1, [0])],
+)
+def test_a_film_strip_joins_first_columns(tmp_path, moments, steps):
+    grid = SampleGrid(tmp_path / "images", every_n_steps=1)
+    train(make_trainer(grid))
+    grid.film_strip(tmp_path / "new" / "strip.png", moments=moments)
+    strip = read_image(tmp_path / "new" / "strip.png")
+    assert strip.shape == (3, 5 * (4 + 2) + 2, len(steps) * (4 + 2) + 2)
+    for place, step in enumerate(steps):
+        column = read_image(tmp_path / "images" / f"{step}.png")[:, :, 2:6]
+        assert torch.equal(strip[:, :, 2 + 6 * place : 6 + 6 * place], column)
+
+
+def test_a_film_strip_needs_grids(tmp_path):
+    with pytest.raises(RuntimeError, match="`film_strip` must come after a `fit`"):
+        SampleGrid(tmp_path).film_strip(tmp_path / "strip.png")
+
+
+def test_a_film_strip_takes_the_grids_that_exist(tmp_path):
+    """A resumed run may write to another folder than the run before."""
+    first = train(make_trainer(SampleGrid(tmp_path / "first", every_n_steps=2)))
+    first.save(tmp_path / "run.pt")
+    grid = SampleGrid(tmp_path / "second", every_n_steps=2)
+    second = make_trainer(grid)
+    second.load(tmp_path / "run.pt")
+    train(second, 2)
+    grid.film_strip(tmp_path / "strip.png")
+    assert names(tmp_path / "second") == ["6.png", "8.png"]
+    assert read_image(tmp_path / "strip.png").shape == (3, 32, 2 * 6 + 2)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 4, 4)])
+def test_samples_that_are_no_images_are_refused(tmp_path, shape):
+    trainer = make_trainer(SampleGrid(tmp_path), shape=shape)
+    with pytest.raises(ValueError, match="`SampleGrid` must have samples of shape") as raised:
+        trainer.fit(torch.rand(8, *shape), max_epochs=1)
+    assert str(shape) in str(raised.value)
+    assert trainer.progress.step == 0

@@ -1,0 +1,268 @@
+"""Folders of images, compared with Pillow."""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vanillagan import ConvDiscriminator, ConvGenerator, GANTrainer
+from vanillagan.data import ByteImages
+from vanillagan.datasets import image_folder
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def plain_image(color: object, size: tuple[int, int] = (12, 8), mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, size, color)
+
+
+def read_one(folder: Path, **options) -> Tensor:
+    """Return the only image of a folder, shape (channels, height, width)."""
+    (image,) = image_folder(folder, **({"size": 4} | options)).images
+    return image
+
+
+def filled(color: tuple[int, ...], side: int = 4) -> Tensor:
+    return torch.tensor(color, dtype=torch.uint8).view(-1, 1, 1).expand(-1, side, side)
+
+
+# -- images
+
+
+def test_images_are_sorted_by_path(tmp_path):
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    plain_image(GREEN).save(tmp_path / "b" / "deep" / "1.png")
+    plain_image(RED, (40, 9)).save(tmp_path / "a.bmp")
+    plain_image(BLUE, (3, 3)).save(tmp_path / "c.gif")
+    data = image_folder(tmp_path, size=4)
+    assert isinstance(data, ByteImages)
+    assert data.labels is None
+    assert data.images.dtype == torch.uint8
+    expected = torch.stack([filled(color) for color in (RED, GREEN, BLUE)])
+    assert torch.equal(data.images, expected)
+
+
+def test_items_are_floats_within_minus_1_and_1(tmp_path):
+    plain_image((0, 255, 51)).save(tmp_path / "1.png")
+    sample = image_folder(tmp_path, size=1)[0]
+    np.testing.assert_allclose(sample.flatten(), [-1, 1, -0.6], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"),
+    [
+        (plain_image(100, mode="L"), (100, 100, 100)),
+        (plain_image(1, mode="1"), (255, 255, 255)),
+        (plain_image((9, 8, 7, 255), mode="RGBA"), (9, 8, 7)),
+        (plain_image((9, 8, 7, 0), mode="RGBA"), (255, 255, 255)),
+        (plain_image((0, 0, 0, 153), mode="RGBA"), (102, 102, 102)),
+        (plain_image((0, 153), mode="LA"), (102, 102, 102)),
+        (Image.fromarray(np.full((8, 12), 51 * 257, dtype=np.uint16)), (51, 51, 51)),
+    ],
+    ids=["gray", "black and white", "opaque", "transparent", "half", "gray half", "16 bits"],
+)
+def test_modes_become_rgb_on_white(tmp_path, original, expected):
+    original.save(tmp_path / "1.png")
+    assert torch.equal(read_one(tmp_path), filled(expected))
+
+
+def test_transparent_palette_colors_become_white(tmp_path):
+    original = plain_image(RED).quantize(4)
+    original.save(tmp_path / "1.gif", transparency=int(np.array(original)[0, 0]))
+    assert torch.equal(read_one(tmp_path), filled((255, 255, 255)))
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    plain_image((0, 255, 255, 0), (32, 32), mode="CMYK").save(tmp_path / "1.tif")
+    assert torch.equal(read_one(tmp_path), filled(RED))
+
+
+def test_one_channel_is_grayscale(tmp_path):
+    plain_image((200, 100, 50)).save(tmp_path / "1.png")
+    luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
+    image = read_one(tmp_path, channels=1)
+    assert image.shape == (1, 4, 4)
+    np.testing.assert_allclose(image, luma, atol=1)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    upright = np.zeros((20, 20, 3), dtype=np.uint8)
+    upright[:10] = RED  # the upper half
+    for name, turns, orientation in (("1", 0, 1), ("2", 1, 6), ("3", 3, 8), ("4", 2, 3)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.rot90(upright, turns)).save(tmp_path / f"{name}.png", exif=exif)
+    data = image_folder(tmp_path, size=20)
+    for image in data.images:
+        np.testing.assert_array_equal(image.permute(1, 2, 0), upright)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_long_images_are_cropped_to_the_center(tmp_path, upright):
+    bands = np.array([[RED, GREEN, GREEN, BLUE]], dtype=np.uint8).repeat(2, 0).repeat(10, 0)
+    bands = bands.repeat(10, 1)  # 20 high, 40 wide
+    Image.fromarray(bands.transpose(1, 0, 2) if upright else bands).save(tmp_path / "1.png")
+    assert torch.equal(read_one(tmp_path, size=20), filled(GREEN, 20))
+
+
+def test_height_and_width_can_differ(tmp_path):
+    left_half_red = np.zeros((30, 60, 3), dtype=np.uint8)
+    left_half_red[:, :30] = RED
+    Image.fromarray(left_half_red).save(tmp_path / "1.png")
+    image = read_one(tmp_path, size=(10, 20))
+    assert image.shape == (3, 10, 20)
+    assert (image[0, :, :8] == 255).all()
+    assert (image[0, :, 12:] == 0).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_resizing_is_antialiased(tmp_path, suffix):
+    board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).save(tmp_path / f"1.{suffix}")
+    np.testing.assert_allclose(read_one(tmp_path, size=16).float(), 127.5, atol=3)
+
+
+def test_large_jpegs_match_a_full_decoding(tmp_path):
+    ramp = np.linspace(0, 255, 800)[:, None, None] * np.ones((1, 600, 3))
+    ramp[..., 1] = np.linspace(255, 0, 600)[None]
+    original = Image.fromarray(ramp.astype(np.uint8))
+    original.save(tmp_path / "1.jpg", quality=95)
+    whole = original.crop((0, 100, 600, 700)).resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(
+        read_one(tmp_path, size=16).permute(1, 2, 0).float(), np.float32(whole), atol=4
+    )
+
+
+# -- other files and invalid arguments
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    crc = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+
+def break_files(folder: Path) -> int:
+    """Write files that cannot be read as images, and return their number."""
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    whole = {}
+    for suffix in ("png", "jpg", "gif", "tif"):
+        noise.save(folder / f"whole.{suffix}")
+        whole[suffix] = (folder / f"whole.{suffix}").read_bytes()
+        (folder / f"whole.{suffix}").unlink()
+        (folder / f"cut.{suffix}").write_bytes(whole[suffix][: len(whole[suffix]) // 2])
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"")
+    others = {
+        "bomb.png": bomb,
+        "empty.png": b"",
+        "head.jpg": whole["jpg"][:20],
+        "named wrongly.jpg": b"not an image",
+        "notes.txt": b"holidays",
+    }
+    for name, content in others.items():
+        (folder / name).write_bytes(content)
+    return len(whole) + len(others)
+
+
+def test_unreadable_files_are_skipped_with_one_warning(tmp_path):
+    broken = break_files(tmp_path)
+    plain_image(GREEN).save(tmp_path / "good.png")
+    with pytest.warns(UserWarning, match="skipped") as warned:
+        data = image_folder(tmp_path, size=4)
+    assert torch.equal(data.images, filled(GREEN)[None])
+    (warning,) = warned
+    assert re.fullmatch(
+        rf"skipped {broken} of {broken + 1} files under .* that cannot be read as images, the "
+        r"first of them bomb\.png \(DecompressionBombError: .*\)",
+        str(warning.message),
+    )
+    assert warning.filename == __file__
+
+
+def test_float_images_are_skipped(tmp_path):
+    plain_image(GREEN).save(tmp_path / "1.png")
+    Image.fromarray(np.full((8, 12), 0.5, dtype=np.float32)).save(tmp_path / "2.tif")
+    with pytest.warns(UserWarning, match=r"2\.tif \(ValueError: pixels are floats of an unknown"):
+        assert torch.equal(read_one(tmp_path), filled(GREEN))
+
+
+def test_memory_errors_are_not_caught(tmp_path, monkeypatch):
+    def read(*arguments: object) -> Tensor:
+        raise MemoryError
+
+    plain_image(GREEN).save(tmp_path / "1.png")
+    monkeypatch.setattr(sys.modules[image_folder.__module__], "_read", read)
+    with pytest.raises(MemoryError):
+        image_folder(tmp_path, size=4)
+
+
+def test_hidden_files_and_folders_are_ignored(tmp_path):
+    (tmp_path / ".thumbnails").mkdir()
+    plain_image(RED).save(tmp_path / ".thumbnails" / "1.png")
+    (tmp_path / ".DS_Store").write_bytes(b"none")
+    plain_image(GREEN).save(tmp_path / "1.png")
+    assert torch.equal(read_one(tmp_path), filled(GREEN))
+
+
+def test_root_can_be_hidden(tmp_path):
+    (tmp_path / ".mine").mkdir()
+    plain_image(GREEN).save(tmp_path / ".mine" / "1.png")
+    assert torch.equal(read_one(tmp_path / ".mine"), filled(GREEN))
+
+
+def test_folders_without_images_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`root` must contain images, got .* with 0 files"):
+        image_folder(tmp_path, size=4)
+    (tmp_path / "1.png").write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"with 1 files, none of which can be read as an"):
+        image_folder(tmp_path, size=4)
+
+
+@pytest.mark.parametrize("name", ["missing", "file.png"])
+def test_root_must_be_a_folder(tmp_path, name):
+    plain_image(RED).save(tmp_path / "file.png")
+    with pytest.raises(NotADirectoryError, match=r"`root` must be a folder of images, got '.*'"):
+        image_folder(tmp_path / name, size=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"size": 0}, ValueError, "`size` must be a positive integer, got 0"),
+        ({"size": 2.5}, TypeError, "`size` must be a positive integer, got 2.5"),
+        ({"size": (4, 0)}, ValueError, r"`size\[1\]` must be a positive integer, got 0"),
+        ({"size": (4, 4, 4)}, ValueError, r"`size` must be a number or \(height, width\)"),
+        ({"size": 4, "channels": 2}, ValueError, "`channels` must be one of 3, 1, got 2"),
+    ],
+)
+def test_invalid_arguments_are_refused(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        image_folder(tmp_path, **options)
+
+
+def test_root_must_be_a_path():
+    with pytest.raises(TypeError, match="`root` must be the path of a folder, got None"):
+        image_folder(None, size=4)
+
+
+def test_trainer_accepts_the_data(tmp_path):
+    for number in range(6):
+        plain_image((number * 40, 0, 0)).save(tmp_path / f"{number}.png")
+    trainer = GANTrainer(
+        ConvGenerator(4, (3, 6, 10), base_channels=4),
+        ConvDiscriminator((3, 6, 10), base_channels=4),
+        device="cpu",
+    )
+    trainer.fit(image_folder(tmp_path, size=(6, 10)), max_epochs=1, batch_size=3)
+    assert trainer.progress.step == 2
+    assert trainer.sample(2).shape == (2, 3, 6, 10)

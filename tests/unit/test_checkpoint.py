@@ -1,0 +1,827 @@
+"""Content of checkpoints, and refusal of damaged, foreign and unfitting ones."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
+
+from tests.helpers.states import leaves, plain, snapshot
+from vanillagan import (
+    EMA,
+    Callback,
+    ConvDiscriminator,
+    ConvGenerator,
+    Discriminator,
+    GANTrainer,
+    Generator,
+    checkpoint,
+    load_discriminator,
+    load_generator,
+)
+from vanillagan.callbacks import LRSchedule
+from vanillagan.errors import CheckpointError
+from vanillagan.networks.diffaugment import DiffAugment
+from vanillagan.player import adam
+
+
+class Memory(Callback):
+    """A callback with a state."""
+
+    def __init__(self, kept: Any = 7) -> None:
+        self.kept = kept
+
+    def state_dict(self):
+        return {"kept": self.kept}
+
+    def load_state_dict(self, state):
+        self.kept = state["kept"]
+
+
+class Linear(nn.Module):
+    """A generator of a class outside of the library."""
+
+    latent_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.layer(latent).tanh()
+
+
+@pytest.fixture
+def saved(tmp_path: Path, points: Tensor, make_trainer: Callable[..., GANTrainer]) -> Path:
+    """A checkpoint after three steps."""
+    trainer = make_trainer()
+    trainer.fit(points, max_steps=3, batch_size=32)
+    trainer.save(tmp_path / "run.pt")
+    return tmp_path / "run.pt"
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+def test_content_is_tensors_and_primitives(tmp_path, points, make_trainer):
+    trainer = make_trainer(
+        ema=EMA(0.9),
+        callbacks=[Memory(), LRSchedule(partial(ExponentialLR, gamma=0.9), interval="step")],
+    )
+    trainer.fit(points, max_steps=3, batch_size=32)
+    trainer.save(tmp_path / "run.pt")
+    content = torch.load(tmp_path / "run.pt", weights_only=True)
+    kinds = {type(value) for _, value in leaves(content)}
+    assert kinds <= {Tensor, list, bool, int, float, str, type(None)}
+    assert plain(content["states"]) == snapshot(trainer)
+
+
+def test_missing_folders_are_created(tmp_path, make_trainer):
+    make_trainer().save(tmp_path / "a" / "b" / "run.pt")
+    assert (tmp_path / "a" / "b" / "run.pt").is_file()
+
+
+def test_load_restores_the_whole_state(saved, make_trainer):
+    torch.manual_seed(5)
+    networks = Generator(8, (2,), hidden=(16, 16)), Discriminator((2,), hidden=(16,))
+    trainer = GANTrainer(*networks, device="cpu")
+    trainer.load(saved)
+    assert snapshot(trainer) == plain(torch.load(saved, weights_only=True)["states"])
+
+
+def test_load_replaces_what_was_trained_meanwhile(tmp_path, points, make_trainer):
+    trainer = make_trainer(
+        callbacks=[LRSchedule(partial(ExponentialLR, gamma=0.9), interval="step")]
+    )
+    trainer.fit(points, max_steps=2, batch_size=32)
+    trainer.save(tmp_path / "run.pt")
+    then = snapshot(trainer)
+    trainer.fit(points, max_steps=5, batch_size=32)
+    trainer.load(tmp_path / "run.pt")
+    assert snapshot(trainer) == then
+
+
+def test_load_restores_the_schedule_of_the_start(tmp_path, points, make_trainer):
+    halving = partial(LambdaLR, lr_lambda=lambda step: 0.5**step)
+    trainer = make_trainer(callbacks=[LRSchedule(halving, interval="step")])
+    trainer.save(tmp_path / "start.pt")
+    for _ in range(2):
+        trainer.load(tmp_path / "start.pt")
+        trainer.fit(points, max_steps=3, batch_size=32)
+        rate = trainer.g.optimizer.param_groups[0]["lr"]
+        assert rate == 2e-4 * 0.5**3
+
+
+@pytest.mark.parametrize("scalar", [np.float64(1e-3), np.float64(1e-3).item()], ids=["numpy", "py"])
+def test_learning_rates_of_numpy_can_be_saved(tmp_path, make_trainer, scalar):
+    trainer = make_trainer(generator_optimizer=adam(lr=scalar))
+    trainer.save(tmp_path / "run.pt")
+    trainer.load(tmp_path / "run.pt")
+    assert trainer.g.optimizer.param_groups[0]["lr"] == 1e-3
+
+
+def test_a_foreign_network_may_have_a_config(tmp_path):
+    generator = Linear()
+    generator.config = slice(3)
+    trainer = GANTrainer(generator, Discriminator((2,)), device="cpu")
+    trainer.save(tmp_path / "run.pt")
+    before = snapshot(trainer)
+    trainer.load(tmp_path / "run.pt")
+    assert snapshot(trainer) == before
+
+
+def test_the_extra_state_of_a_network_is_restored(tmp_path):
+    class Counting(Linear):
+        seen = 0
+
+        def get_extra_state(self):
+            return {"seen": self.seen}
+
+        def set_extra_state(self, state):
+            self.seen = state["seen"]
+
+    generator = Counting()
+    generator.seen = 5
+    trainer = GANTrainer(generator, Discriminator((2,)), device="cpu")
+    trainer.save(tmp_path / "run.pt")
+    generator.seen = 0
+    trainer.load(tmp_path / "run.pt")
+    assert generator.seen == 5
+    network = Counting()
+    load_generator(tmp_path / "run.pt", network=network)
+    assert network.seen == 5
+
+
+# -- failures while writing ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kept", [object(), {"deep": [1, {2}]}, np.zeros(2)], ids=["object", "set", "array"]
+)
+def test_a_state_that_cannot_be_read_is_not_written(saved, make_trainer, kept):
+    before = saved.read_bytes()
+    trainer = make_trainer(callbacks=[Memory(kept)])
+    with pytest.raises(TypeError, match=r"`state\['callbacks'\].*must hold tensors and primitives"):
+        trainer.save(saved)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize("kept", [np.float64(0.5), np.float32(0.5), np.int64(1)], ids=repr)
+def test_a_numpy_scalar_is_refused_or_readable(tmp_path, make_trainer, kept):
+    trainer = make_trainer(callbacks=[Memory(kept)])
+    try:
+        trainer.save(tmp_path / "run.pt")
+    except TypeError:
+        assert list(tmp_path.iterdir()) == []
+    else:
+        trainer.load(tmp_path / "run.pt")
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(saved, make_trainer):
+    resource = pytest.importorskip("resource")
+    before = saved.read_bytes()
+    trainer = make_trainer()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises((OSError, RuntimeError)):
+            trainer.save(saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_failed_rename_leaves_no_temporary_file(tmp_path, make_trainer):
+    (tmp_path / "run.pt").mkdir()
+    with pytest.raises(OSError, match=r"run\.pt"):
+        make_trainer().save(tmp_path / "run.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+# -- files that are no checkpoints, or damaged -----------------------------------------------------
+
+
+def check_load_refused(trainer: GANTrainer, path: Path, match: str) -> None:
+    """Check that `load` raises an error, and that the trainer is unchanged."""
+    before = snapshot(trainer)
+    with pytest.raises(CheckpointError, match=match):
+        trainer.load(path)
+    assert snapshot(trainer) == before
+
+
+def check_refused(trainer: GANTrainer, path: Path, match: str) -> None:
+    """Check that `load` and `load_generator` raise an error, and that the trainer is unchanged."""
+    check_load_refused(trainer, path, match)
+    with pytest.raises(CheckpointError, match=match):
+        load_generator(path)
+
+
+def test_a_missing_file_is_a_file_not_found_error(tmp_path, make_trainer):
+    for load in (make_trainer().load, load_generator):
+        with pytest.raises(FileNotFoundError, match=r"`path` must be a checkpoint file.*none\.pt"):
+            load(tmp_path / "none.pt")
+
+
+def test_a_text_file_is_refused(tmp_path, make_trainer):
+    path = tmp_path / "notes.txt"
+    path.write_text("not a checkpoint")
+    check_refused(make_trainer(), path, r"notes\.txt is not a checkpoint")
+
+
+def test_an_empty_file_is_refused(tmp_path, make_trainer):
+    path = tmp_path / "empty.pt"
+    path.touch()
+    check_refused(make_trainer(), path, r"empty\.pt is not a checkpoint")
+
+
+def test_another_zip_file_is_refused(tmp_path, make_trainer):
+    path = tmp_path / "other.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    check_refused(make_trainer(), path, r"other\.zip is not a checkpoint")
+
+
+@pytest.mark.parametrize(
+    "content", [{"weights": torch.zeros(3)}, [1, 2], torch.zeros(3)], ids=["dict", "list", "tensor"]
+)
+def test_other_files_of_torch_save_are_refused(tmp_path, make_trainer, content):
+    torch.save(content, tmp_path / "foreign.pt")
+    check_refused(make_trainer(), tmp_path / "foreign.pt", "is not a checkpoint written by")
+
+
+def test_a_newer_format_is_refused_with_both_versions(saved, make_trainer):
+    content = torch.load(saved, weights_only=True)
+    checkpoint.write(saved, content | {"version": 3, "vanillagan": "9.1"})
+    message = r"format 3 of vanillagan 9\.1, but vanillagan .* reads format 2: load it with the ver"
+    check_refused(make_trainer(), saved, message)
+
+
+def test_the_format_of_version_0_1_is_refused(saved, make_trainer):
+    checkpoint.write(saved, {"version": 1, "vanillagan": "0.1.0", "kinds": {}, "parts": {}})
+    check_refused(make_trainer(), saved, r"format 1 of vanillagan 0\.1\.0, but vanillagan 0\.")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        {"version": 2},
+        {"version": "2", "vanillagan": "0.2", "types": {}, "states": {}},
+        {"version": 2, "vanillagan": "0.2", "types": {}, "states": []},
+        {"version": [2], "vanillagan": "0.2", "types": {}, "states": {}},
+        {"version": 2, "vanillagan": "0.2", "types": {}, "states": {}},
+    ],
+    ids=["list", "keys", "version", "states", "unhashable", "empty"],
+)
+def test_content_of_another_form_is_refused(saved, make_trainer, content):
+    checkpoint.write(saved, content)
+    check_refused(make_trainer(), saved, "content has another form|contents do not|no generator")
+
+
+def test_older_formats_are_migrated(saved, monkeypatch, make_trainer):
+    """Format 0 has `weights` in place of `states`; format 1 has `kinds` in place of `types`."""
+
+    def renamed(old: str, new: str, version: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        def migrate(content: dict[str, Any]) -> dict[str, Any]:
+            content[new] = content.pop(old)
+            return content | {"version": version}
+
+        return migrate
+
+    content = torch.load(saved, weights_only=True)
+    trainer = make_trainer(weights=9)
+    trainer.load(saved)
+    content["weights"], content["kinds"] = content.pop("states"), content.pop("types")
+    checkpoint.write(saved, content | {"version": 0})
+    check_refused(make_trainer(), saved, "format 0 of vanillagan")
+    monkeypatch.setitem(checkpoint.MIGRATIONS, 0, renamed("weights", "states", 1))
+    monkeypatch.setitem(checkpoint.MIGRATIONS, 1, renamed("kinds", "types", checkpoint.VERSION))
+    migrated = make_trainer(weights=8)
+    migrated.load(saved)
+    assert snapshot(migrated) == snapshot(trainer)
+    assert torch.equal(load_generator(saved).sample(3, seed=0), trainer.sample(3, seed=0))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(saved, make_trainer, share):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(share * len(content))])
+    check_refused(make_trainer(), saved, "or is damaged: its checksum does not match")
+
+
+def test_a_flipped_bit_in_the_weights_is_refused(saved, make_trainer):
+    weight = torch.load(saved, weights_only=True)["states"]["generator"]["layers.0.0.weight"]
+    content = bytearray(saved.read_bytes())
+    content[content.index(weight.numpy().tobytes())] ^= 1
+    saved.write_bytes(content)
+    check_refused(make_trainer(), saved, "or is damaged: its checksum does not match")
+
+
+def test_a_flipped_bit_anywhere_is_refused(saved):
+    good = saved.read_bytes()
+    for place in range(0, len(good), len(good) // 50):
+        damaged = bytearray(good)
+        damaged[place] ^= 16
+        saved.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_generator(saved)
+
+
+def test_torch_load_reads_a_checkpoint(saved):
+    assert set(torch.load(saved, weights_only=True)) == {"version", "vanillagan", "types", "states"}
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", b"PK\x03\x04" + bytes(100)], ids=len)
+def test_junk_with_a_valid_checksum_is_refused(tmp_path, make_trainer, body):
+    path = tmp_path / "junk.pt"
+    path.write_bytes(body + hashlib.sha256(body).digest())
+    check_refused(make_trainer(), path, r"junk\.pt is not a checkpoint")
+
+
+class Payload:
+    """An object that creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda content, path: checkpoint.write(path, content),
+        torch.save,
+        lambda content, path: path.write_bytes(pickle.dumps(content)),
+    ],
+    ids=["checkpoint", "torch", "pickle"],
+)
+def test_code_in_a_file_is_not_run(saved, make_trainer, write):
+    content = torch.load(saved, weights_only=True)
+    touched = saved.parent / "touched"
+    write(content | {"vanillagan": Payload(touched)}, saved)
+    check_refused(make_trainer(), saved, "is not a checkpoint")
+    assert not touched.exists()
+
+
+# -- checkpoints that do not fit -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(
+            {"hidden": (16, 20)},
+            r"generator has another architecture: `layers.1.0.weight` must have the shape "
+            r"\(20, 16\), got \(16, 16\)",
+            id="another width",
+        ),
+        pytest.param(
+            {"hidden": (16,)},
+            r"weights of the generator do not fit: missing \['layers.1.bias'.*"
+            r"unexpected \['layers.1.0.bias'",
+            id="fewer layers",
+        ),
+        pytest.param(
+            {"hidden": (16, 16, 16)},
+            r"weights of the generator do not fit: missing \['layers.2.0.bias'.*"
+            r"unexpected \['layers.2.bias'",
+            id="more layers",
+        ),
+        pytest.param({"num_classes": 3}, "generator has another architecture", id="classes"),
+        pytest.param(
+            {"ema": EMA(0.9)},
+            r"contents do not fit: missing \['ema'\], unexpected none",
+            id="no EMA",
+        ),
+        pytest.param(
+            {"discriminator_optimizer": lambda weights: torch.optim.SGD(weights, lr=0.1)},
+            "discriminator_optimizer",
+            id="SGD instead of Adam",
+        ),
+        pytest.param(
+            {"generator_optimizer": lambda weights: torch.optim.RMSprop(weights)},
+            "generator_optimizer",
+            id="RMSprop instead of Adam",
+        ),
+        pytest.param(
+            {
+                "generator_optimizer": lambda weights: torch.optim.Adam(
+                    [{"params": [weight]} for weight in weights]
+                )
+            },
+            "'generator_optimizer' does not fit: .*parameter groups",
+            id="other groups of weights",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(saved, make_trainer, options, message):
+    trainer = make_trainer(**copy.deepcopy(options))
+    before = snapshot(trainer)
+    with pytest.raises(CheckpointError, match=message):
+        trainer.load(saved)
+    assert snapshot(trainer) == before
+
+
+def test_a_checkpoint_with_ema_needs_an_ema(tmp_path, make_trainer):
+    make_trainer(ema=EMA(0.9)).save(tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match=r"missing none, unexpected \['ema'\]"):
+        make_trainer().load(tmp_path / "run.pt")
+
+
+def test_a_callback_with_a_state_may_not_be_missing(tmp_path, make_trainer):
+    make_trainer(callbacks=[Memory(), Memory()]).save(tmp_path / "run.pt")
+    trainer = make_trainer(callbacks=[Memory(1)])
+    before = snapshot(trainer)
+    with pytest.raises(CheckpointError, match=r"states of the callbacks \['Memory#2'\]"):
+        trainer.load(tmp_path / "run.pt")
+    assert snapshot(trainer) == before
+
+
+def test_callbacks_may_be_added(saved, make_trainer):
+    trainer = make_trainer(callbacks=[Memory(1)])
+    trainer.load(saved)
+    assert trainer.progress.step == 3
+    assert trainer.callbacks[0].kept == 1
+
+
+def test_callbacks_of_one_class_keep_their_own_states(tmp_path, make_trainer):
+    make_trainer(callbacks=[Memory(1), Memory(2)]).save(tmp_path / "run.pt")
+    trainer = make_trainer(callbacks=[Memory(), Memory()])
+    trainer.load(tmp_path / "run.pt")
+    assert [callback.kept for callback in trainer.callbacks] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "generator_optimizer",
+        "discriminator_optimizer",
+        "progress",
+        "history",
+        "run_rng",
+        "global_rng",
+        "ema",
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(tmp_path, points, make_trainer, part):
+    schedule = LRSchedule(partial(ExponentialLR, gamma=0.9), interval="step")
+    trainer = make_trainer(ema=EMA(0.9), callbacks=[Memory(), schedule])
+    trainer.fit(points, max_steps=3, batch_size=32)
+    trainer.save(tmp_path / "run.pt")
+    content = torch.load(tmp_path / "run.pt", weights_only=True)
+    content["states"][part] = {"foreign": 1}
+    checkpoint.write(tmp_path / "run.pt", content)
+
+    schedule = LRSchedule(partial(ExponentialLR, gamma=0.9), interval="step")
+    other = make_trainer(ema=EMA(0.9), callbacks=[Memory(1), schedule], seed=4)
+    before = snapshot(other)
+    with pytest.raises(CheckpointError, match=f"{part}"):
+        other.load(tmp_path / "run.pt")
+    assert snapshot(other) == before
+
+
+# -- states of optimizers --------------------------------------------------------------------------
+
+
+def groups(*, weights_first: bool) -> Callable[..., torch.optim.Optimizer]:
+    """Return a factory of Adam with two groups, weights and biases, of equal length."""
+
+    def make(parameters):
+        parameters = list(parameters)
+        pair = [{"params": parameters[::2]}, {"params": parameters[1::2]}]
+        return torch.optim.Adam(pair if weights_first else pair[::-1], fused=True)
+
+    return make
+
+
+def test_parameter_groups_in_another_order_are_refused(tmp_path, points, make_trainer):
+    trainer = make_trainer(generator_optimizer=groups(weights_first=True))
+    trainer.fit(points, max_steps=1, batch_size=32)
+    trainer.save(tmp_path / "run.pt")
+    check_load_refused(
+        make_trainer(generator_optimizer=groups(weights_first=False)),
+        tmp_path / "run.pt",
+        r"'generator_optimizer' does not fit: `exp_avg` of parameter 0 must have the shape",
+    )
+    make_trainer(generator_optimizer=groups(weights_first=True)).load(tmp_path / "run.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants:UserWarning")
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        *(
+            pytest.param("exp_avg_sq", torch.zeros(shape), r"the shape \(16,\), got", id=f"{shape}")
+            for shape in [(), (0,), (1,), (10,), (16, 1)]
+        ),
+        pytest.param("step", torch.zeros(16), r"the shape \(\), got \(16,\)", id="step"),
+        pytest.param("exp_avg", torch.zeros(1).expand(16), "a dense tensor", id="expanded"),
+        pytest.param("exp_avg", torch.zeros(16).to_sparse(), "a dense tensor", id="sparse"),
+    ],
+)
+def test_an_optimizer_state_of_another_shape_is_refused(saved, make_trainer, key, value, message):
+    content = torch.load(saved, weights_only=True)
+    content["states"]["generator_optimizer"]["state"][3][key] = value
+    checkpoint.write(saved, content)
+    check_load_refused(make_trainer(), saved, f"`{key}` of parameter 3 must (be|have) {message}")
+
+
+@pytest.mark.parametrize("state", [[1], {0: [1]}, None], ids=["list", "list inside", "None"])
+def test_an_optimizer_state_of_another_form_is_refused(saved, make_trainer, state):
+    content = torch.load(saved, weights_only=True)
+    content["states"]["generator_optimizer"]["state"] = state
+    checkpoint.write(saved, content)
+    check_load_refused(make_trainer(), saved, "'generator_optimizer' does not fit")
+
+
+def test_groups_of_other_parameters_are_refused(saved, make_trainer):
+    content = torch.load(saved, weights_only=True)
+    content["states"]["generator_optimizer"]["param_groups"][0]["params"][0] = 1
+    checkpoint.write(saved, content)
+    check_load_refused(make_trainer(), saved, "parameter groups must hold the same parameters")
+
+
+BUILT_IN = [
+    cls
+    for cls in vars(torch.optim).values()
+    if isinstance(cls, type)
+    and issubclass(cls, torch.optim.Optimizer)
+    and cls.__name__ not in ("Optimizer", "SparseAdam", "Muon")  # not for these gradients or biases
+]
+
+
+def one_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = sum(parameter.square().sum() for parameter in parameters)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {}) for kind in BUILT_IN),
+        (torch.optim.SGD, {"momentum": 0.9}),
+        (torch.optim.Adam, {"amsgrad": True, "fused": True}),
+        (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}),
+    ],
+)
+def test_states_of_built_in_optimizers_are_restored(kind, options):
+    parameters = [nn.Parameter(torch.rand(shape)) for shape in [(3, 4), (3,), ()]]
+    optimizer, other = (kind(parameters, **options) for _ in range(2))
+    one_step(optimizer, parameters)
+    content = copy.deepcopy(checkpoint.collect({"optimizer": optimizer}))
+    checkpoint.restore({"optimizer": other}, content)
+    assert plain(other.state_dict()) == plain(optimizer.state_dict())
+    one_step(other, parameters)
+
+
+def test_a_foreign_optimizer_may_keep_any_state():
+    class LowRank(torch.optim.Optimizer):
+        def __init__(self, parameters):
+            super().__init__(parameters, {})
+
+    weight = nn.Parameter(torch.rand(8, 8))
+    optimizer, other = LowRank([weight]), LowRank([weight])
+    optimizer.state[weight] = {"exp_avg": torch.ones(2, 8), "codes": [torch.zeros(3), None]}
+    checkpoint.restore({"optimizer": other}, checkpoint.collect({"optimizer": optimizer}))
+    assert other.state[weight]["exp_avg"].shape == (2, 8)
+
+
+# -- load_generator --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "labels"),
+    [
+        pytest.param(
+            lambda: Generator(8, (2,), hidden=(16, 16), output="linear", norm_eps=0.8),
+            lambda: Discriminator((2,)),
+            None,
+            id="MLP",
+        ),
+        pytest.param(
+            lambda: Generator(8, (2,), hidden=(16,), num_classes=3),
+            lambda: Discriminator((2,), num_classes=3),
+            [0, 1, 2, 0],
+            id="conditional",
+        ),
+        pytest.param(
+            lambda: ConvGenerator(8, (3, 10, 12), base_channels=4),
+            lambda: ConvDiscriminator((3, 10, 12), base_channels=4),
+            None,
+            id="convolutional",
+        ),
+        pytest.param(
+            lambda: ConvGenerator(8, (1, 8, 8), base_channels=4, num_classes=3, output="linear"),
+            lambda: ConvDiscriminator((1, 8, 8), base_channels=4, num_classes=3),
+            [0, 1, 2, 0],
+            id="conditional convolutional",
+        ),
+    ],
+)
+@pytest.mark.parametrize("ema", [None, 0.5], ids=["weights", "EMA weights"])
+def test_load_generator_samples_as_the_trainer_does(
+    tmp_path, generator, discriminator, labels, ema
+):
+    trainer = GANTrainer(
+        generator(), discriminator(), ema=None if ema is None else EMA(ema), device="cpu"
+    )
+    shape = trainer.generator.sample_shape
+    for _ in range(3):
+        trainer.train_step((torch.rand(4, *shape), torch.tensor([0, 1, 2, 0])))
+    trainer.save(tmp_path / "run.pt")
+    loaded = load_generator(tmp_path / "run.pt")
+
+    latent = torch.randn(4, 8)
+    inputs = (latent,) if labels is None else (latent, torch.tensor(labels))
+    network = trainer.generator if ema is None else trainer.ema.network
+    with torch.no_grad():
+        assert torch.equal(loaded(*inputs), copy.deepcopy(network).eval()(*inputs))
+    assert not any(module.training for module in loaded.modules())
+    assert torch.equal(
+        loaded.sample(4, labels=labels, seed=3), trainer.sample(4, labels=labels, seed=3)
+    )
+
+
+def test_load_generator_keeps_the_dtype_of_the_weights(tmp_path):
+    trainer = GANTrainer(Generator(8, (2,)).double(), Discriminator((2,)).double(), device="cpu")
+    trainer.save(tmp_path / "run.pt")
+    loaded = load_generator(tmp_path / "run.pt")
+    assert torch.equal(loaded.sample(4, seed=3), trainer.sample(4, seed=3))
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> tuple[GANTrainer, Path]:
+    trainer = GANTrainer(Linear(), Discriminator((2,)), ema=EMA(0.5), device="cpu")
+    for _ in range(3):
+        trainer.train_step(torch.rand(4, 2))
+    trainer.save(tmp_path / "run.pt")
+    return trainer, tmp_path / "run.pt"
+
+
+def test_load_generator_fills_a_foreign_network(foreign):
+    trainer, path = foreign
+    network = Linear()
+    assert load_generator(path, network=network) is network
+    assert torch.equal(network.layer.weight, trainer.ema.network.layer.weight)
+    assert not torch.equal(network.layer.weight, trainer.generator.layer.weight)
+    assert not network.training
+
+
+def test_load_generator_asks_for_a_foreign_network(foreign):
+    _, path = foreign
+    with pytest.raises(CheckpointError, match=r"\.Linear, .*: pass one like it as `network`"):
+        load_generator(path)
+
+
+def test_load_generator_refuses_another_architecture(foreign):
+    _, path = foreign
+    with pytest.raises(CheckpointError, match="weights of the generator do not fit"):
+        load_generator(path, network=Generator(4, (2,)))
+
+
+def test_load_generator_refuses_a_foreign_subclass(tmp_path):
+    foreign_class = type(
+        "Generator", (Generator,), {"forward": lambda self, z: self.layers(z).neg()}
+    )
+    trainer = GANTrainer(foreign_class(8, (2,)), Discriminator((2,)), device="cpu")
+    trainer.save(tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match="pass one like it as `network`"):
+        load_generator(tmp_path / "run.pt")
+
+
+def test_load_generator_refuses_an_unknown_device(saved):
+    with pytest.raises(ValueError, match="`device` must be a device that is available here"):
+        load_generator(saved, device="quantum")
+
+
+HOSTILE_NAMES = {
+    "os.system": "not one of the library's own",
+    "vanillagan": "not one of the library's own",
+    "vanillagan.GANTrainer": "not one of the library's own",
+    "vanillagan_evil.Generator": "not one of the library's own",
+    "": "not one of the library's own",
+    "vanillagan.checkpoint.write": "not a network of the library",
+    "vanillagan.checkpoint.os": "not a network of the library",
+    "vanillagan.networks.mlp.nn": "not a network of the library",
+    "vanillagan.trainer.GANTrainer": "not a network of the library",
+    "vanillagan.networks.Generator": "not a network of the library",
+    "vanillagan.networks.mlp.nn.Linear": "which vanillagan .* does not have",
+    "vanillagan.networks.mlp.Missing": "which vanillagan .* does not have",
+    "vanillagan.missing.Generator": "which vanillagan .* does not have",
+    "vanillagan..os.system": "which vanillagan .* does not have",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_only_networks_of_the_library_are_created(saved, monkeypatch, name):
+    content = torch.load(saved, weights_only=True)
+    content["types"]["generator"] = {"class": name, "config": {"command": "true"}}
+    checkpoint.write(saved, content)
+    monkeypatch.setattr("os.system", lambda command: pytest.fail("a command was run"))
+    with pytest.raises(CheckpointError, match=HOSTILE_NAMES[name]):
+        load_generator(saved)
+
+
+def test_a_class_is_named_by_module_and_qualified_name(saved):
+    types = torch.load(saved, weights_only=True)["types"]
+    assert types["generator"]["class"] == "vanillagan.networks.mlp.Generator"
+    assert types["generator_optimizer"] == {"class": "torch.optim.adam.Adam", "config": None}
+
+
+def test_a_config_that_no_network_takes_is_refused(saved):
+    content = torch.load(saved, weights_only=True)
+    content["types"]["generator"]["config"] = {"latent_dim": 0, "size": 3}
+    checkpoint.write(saved, content)
+    with pytest.raises(CheckpointError, match=r"cannot be rebuilt from .*: pass one like it"):
+        load_generator(saved)
+
+
+# -- load_discriminator ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_load_discriminator_gives_the_trainers_logits(tmp_path, points, make_trainer, num_classes):
+    trainer = make_trainer(num_classes=num_classes, ema=EMA(0.5))
+    labels = torch.arange(len(points)) % 3 if num_classes else None
+    trainer.train_step((points, labels))
+    trainer.save(tmp_path / "run.pt")
+    loaded = load_discriminator(tmp_path / "run.pt")
+    assert type(loaded) is Discriminator
+    assert not any(module.training for module in loaded.modules())
+    with torch.no_grad():
+        expected = copy.deepcopy(trainer.discriminator).eval()(points, labels)
+        assert torch.equal(loaded(points, labels), expected)
+
+
+def test_load_discriminator_fills_a_foreign_network(tmp_path, points):
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+
+    trainer = GANTrainer(Generator(8, (2,)), make(), device="cpu")
+    trainer.save(tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match=r"Sequential, .*: pass one like it as `network`"):
+        load_discriminator(tmp_path / "run.pt")
+    network = make()
+    assert load_discriminator(tmp_path / "run.pt", network=network) is network
+    assert torch.equal(network(points), trainer.discriminator.eval()(points))
+
+
+def test_load_discriminator_asks_for_a_wrapped_network(tmp_path):
+    discriminator = DiffAugment(ConvDiscriminator((1, 8, 8), base_channels=4))
+    trainer = GANTrainer(ConvGenerator(8, (1, 8, 8), base_channels=4), discriminator, device="cpu")
+    trainer.save(tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match=r"DiffAugment, .*: pass one like it as `network`"):
+        load_discriminator(tmp_path / "run.pt")
+    wrapped = DiffAugment(ConvDiscriminator((1, 8, 8), base_channels=4))
+    load_discriminator(tmp_path / "run.pt", network=wrapped)
+    weights = discriminator.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in wrapped.state_dict().items())
+
+
+CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
+
+
+def conv_trainer(memory_format: torch.memory_format) -> GANTrainer:
+    torch.manual_seed(0)
+    shape = (3, 8, 8)
+    networks = ConvGenerator(4, shape, base_channels=4), ConvDiscriminator(shape, base_channels=4)
+    for network in networks:
+        network.double().to(memory_format=memory_format)
+    return GANTrainer(*networks, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded"), [(CONTIGUOUS, CHANNELS_LAST), (CHANNELS_LAST, CONTIGUOUS)], ids=str
+)
+def test_moments_follow_the_memory_format_of_weights(tmp_path, saved, loaded):
+    images = torch.rand(32, 3, 8, 8, dtype=torch.float64) * 2 - 1
+    whole, resumed = conv_trainer(saved), conv_trainer(loaded)
+    whole.fit(images, max_steps=4, batch_size=8)
+    whole.save(tmp_path / "run.pt")
+    whole.fit(images, max_steps=8, batch_size=8)
+    resumed.load(tmp_path / "run.pt")
+    resumed.fit(images, max_steps=8, batch_size=8)
+    for a, b in zip(whole.g.parameters, resumed.g.parameters, strict=True):
+        # biases before a BatchNorm have no gradient but rounding, which Adam scales up
+        if a.dim() > 1:
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-7)

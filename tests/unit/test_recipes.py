@@ -1,0 +1,81 @@
+"""Recipes: keyword arguments of the trainer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers.states import differences, snapshot
+from tests.helpers.trainers import make_trainer
+from vanillagan import EMA, R1, ConvDiscriminator, ConvGenerator, GANTrainer, recipes
+from vanillagan.recipes import Recipe
+
+RECIPES = [recipes.reference, recipes.stable, recipes.dcgan]
+every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
+
+
+def adam_settings(recipe: Recipe, player: str) -> tuple[float, tuple[float, float]]:
+    optimizer = recipe[f"{player}_optimizer"]([nn.Parameter(torch.zeros(1))])
+    return optimizer.defaults["lr"], optimizer.defaults["betas"]
+
+
+@every_recipe
+def test_a_recipe_trains_with_callbacks_of_ones_own(points, recipe: Callable[[], Recipe]):
+    trainer = make_trainer(**recipe(), callbacks=[])
+    history = trainer.fit(points, max_steps=5, batch_size=16)
+    assert len(history) == 5
+    assert trainer.sample(3).isfinite().all()
+
+
+@every_recipe
+def test_a_recipe_holds_arguments_of_the_trainer(recipe):
+    arguments = inspect.signature(GANTrainer).parameters
+    assert recipe().keys() <= arguments.keys()
+    assert "callbacks" not in recipe()
+    assert recipe().keys() <= Recipe.__annotations__.keys()
+
+
+@every_recipe
+def test_each_call_returns_new_objects(points, recipe):
+    first, second = recipe(), recipe()
+    assert first is not second
+    for name in ("ema", "penalties"):
+        assert name not in first or first[name] is not second[name]
+    # an EMA belongs to one trainer
+    trainers = [make_trainer(**arguments) for arguments in (first, second)]
+    for trainer in trainers:
+        trainer.fit(points, max_steps=3, batch_size=16)
+    assert differences(*map(snapshot, trainers)) == []
+
+
+def test_reference_equals_the_defaults_bit_for_bit(points):
+    reference, default = make_trainer(**recipes.reference()), make_trainer()
+    for trainer in (reference, default):
+        trainer.fit(points, max_steps=7, batch_size=16)
+    assert differences(snapshot(reference), snapshot(default)) == []
+
+
+def test_stable_has_its_settings():
+    recipe = recipes.stable()
+    assert recipe["penalties"] == [R1(0.5, every=4)]
+    assert adam_settings(recipe, "generator") == (4e-4, (0.0, 0.99))
+    assert adam_settings(recipe, "discriminator") == (8e-4, (0.0, 0.99))
+    assert [recipe["lr_schedule"](done) for done in (0.0, 0.5, 0.75, 1.0)] == [1, 1, 0.5, 0]
+    assert isinstance(recipe["ema"], EMA)
+    assert recipe["ema"].decay == 0.999
+
+
+def test_dcgan_trains_convolutional_networks():
+    networks = (
+        ConvGenerator(8, (1, 8, 8), base_channels=4),
+        ConvDiscriminator((1, 8, 8), base_channels=4),
+    )
+    trainer = GANTrainer(*networks, **recipes.dcgan(), device="cpu")
+    trainer.fit(torch.rand(32, 1, 8, 8) * 2 - 1, max_steps=3, batch_size=8)
+    assert trainer.sample(2).shape == (2, 1, 8, 8)
+    assert adam_settings(recipes.dcgan(), "generator") == (2e-4, (0.0, 0.99))
+    assert adam_settings(recipes.dcgan(), "discriminator") == (4e-4, (0.0, 0.99))

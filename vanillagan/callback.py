@@ -1,0 +1,237 @@
+"""Callbacks: the hooks of the training loop, and the list that dispatches them."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from typing_extensions import override
+
+from vanillagan.batch import Batch
+from vanillagan.player import Player
+from vanillagan.results import StepResult
+
+if TYPE_CHECKING:
+    from vanillagan.trainer import GANTrainer
+
+__all__ = ["HOOKS", "Callback", "CallbackList", "TrainerHooks"]
+
+
+class Callback:
+    """Base class of everything that observes or controls training through hooks.
+
+    Override the hooks you need; one that nobody overrides costs nothing. A subclass with an
+    `on_...` method that is not a hook is a `TypeError` when the class is created.
+
+    Attributes:
+        main_process_only: If True, only rank 0 calls its hooks: for what writes files or prints.
+        priority: Callbacks with a higher number run later, equal ones in the order of the list. 0
+            is for all that changes training, 1 for what records metrics, 2 for `BestCheckpoint`,
+            3 for `Checkpoint` and for what shows metrics, 4 for `StopOnSignal`.
+
+    Example:
+        >>> class CountSteps(Callback):
+        ...     steps = 0
+        ...     def on_step_end(self, trainer, result):
+        ...         self.steps += 1
+    """
+
+    main_process_only: ClassVar[bool] = False
+    priority: ClassVar[int] = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_hook_names(cls)
+
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        """Called when `fit` begins, also after a resume."""
+
+    def on_epoch_start(self, trainer: GANTrainer) -> None:
+        """Called when an epoch begins or is resumed."""
+
+    def on_step_start(self, trainer: GANTrainer, batch: Batch) -> None:
+        """Called before a step; `batch` is checked and on the device."""
+
+    def on_before_optimizer_step(self, trainer: GANTrainer, player: Player) -> None:
+        """Called when a player's gradients are complete, and averaged over the ranks."""
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        """Called after a step; `trainer.progress` has counted it already."""
+
+    def on_epoch_end(self, trainer: GANTrainer) -> None:
+        """Called after an epoch; `trainer.progress` has counted it already."""
+
+    def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
+        """Called when an error is about to leave `fit`."""
+
+    def on_fit_end(self, trainer: GANTrainer) -> None:
+        """Called when training has ended or was stopped, but not after an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must survive a resume, as tensors and primitives; {} for nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, before training goes on."""
+
+
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+"""Names of all hooks, in the order in which they are first called."""
+
+
+def check_hook_names(cls: type) -> None:
+    """Raise a `TypeError` if the class defines an `on_...` method that is not a hook."""
+    for name, method in vars(cls).items():
+        if name.startswith("on_") and callable(method) and name not in HOOKS:
+            # Lightning and Keras call a step a batch
+            close = difflib.get_close_matches(name.replace("batch", "step"), HOOKS, n=1)
+            hint = f" (did you mean `{close[0]}`?)" if close else ""
+            raise TypeError(
+                f"`{cls.__name__}.{name}` must be one of the hooks {', '.join(HOOKS)}, "
+                f"got `{name}`{hint}"
+            )
+
+
+class TrainerHooks:
+    """The hooks of `Callback` without the argument `trainer`, for subclasses of the trainer.
+
+    The trainer's own hook runs before those of its callbacks.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_hook_names(cls)
+
+    def on_fit_start(self) -> None:
+        """Called when `fit` begins, also after a resume."""
+
+    def on_epoch_start(self) -> None:
+        """Called when an epoch begins or is resumed."""
+
+    def on_step_start(self, batch: Batch) -> None:
+        """Called before a step; `batch` is checked and on the device."""
+
+    def on_before_optimizer_step(self, player: Player) -> None:
+        """Called when a player's gradients are complete, and averaged over the ranks."""
+
+    def on_step_end(self, result: StepResult) -> None:
+        """Called after a step; `self.progress` has counted it already."""
+
+    def on_epoch_end(self) -> None:
+        """Called after an epoch; `self.progress` has counted it already."""
+
+    def on_exception(self, error: BaseException) -> None:
+        """Called when an error is about to leave `fit`."""
+
+    def on_fit_end(self) -> None:
+        """Called when training has ended or was stopped, but not after an error."""
+
+
+class CallbackList(Callback, Sequence[Callback]):
+    """The callbacks of a trainer: calls their hooks in order, and keeps their states.
+
+    Args:
+        callbacks: The callbacks.
+        is_main_process: False on ranks other than 0, where hooks of callbacks with
+            `main_process_only` are not called.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback] = (), *, is_main_process: bool = True) -> None:
+        self._callbacks = tuple(callbacks)
+        called = [c for c in self._callbacks if is_main_process or not c.main_process_only]
+        called.sort(key=lambda callback: callback.priority)
+        self._listeners = {
+            hook: [c for c in called if getattr(type(c), hook) is not getattr(Callback, hook)]
+            for hook in HOOKS
+        }
+
+    def __len__(self) -> int:
+        return len(self._callbacks)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._callbacks[index]
+
+    @contextmanager
+    def running(self, trainer: GANTrainer) -> Iterator[None]:
+        """Call `on_fit_start`, then `on_fit_end`, or `on_exception` if an error occurs."""
+        try:
+            self.on_fit_start(trainer)
+            yield
+            self.on_fit_end(trainer)
+        except BaseException as error:
+            self.on_exception(trainer, error)
+            raise
+
+    @override
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        self._call("on_fit_start", trainer)
+
+    @override
+    def on_epoch_start(self, trainer: GANTrainer) -> None:
+        self._call("on_epoch_start", trainer)
+
+    @override
+    def on_step_start(self, trainer: GANTrainer, batch: Batch) -> None:
+        self._call("on_step_start", trainer, batch)
+
+    @override
+    def on_before_optimizer_step(self, trainer: GANTrainer, player: Player) -> None:
+        self._call("on_before_optimizer_step", trainer, player)
+
+    @override
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        self._call("on_step_end", trainer, result)
+
+    @override
+    def on_epoch_end(self, trainer: GANTrainer) -> None:
+        self._call("on_epoch_end", trainer)
+
+    @override
+    def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
+        trainer.on_exception(error)
+        for callback in self._listeners["on_exception"]:
+            try:
+                callback.on_exception(trainer, error)
+            # later callbacks are told, too, and the first error is raised
+            except Exception as second:  # noqa: PERF203
+                name = type(callback).__name__
+                warnings.warn(f"`{name}.on_exception` failed: {second!r}", stacklevel=2)
+
+    @override
+    def on_fit_end(self, trainer: GANTrainer) -> None:
+        self._call("on_fit_end", trainer)
+
+    def _call(self, hook: str, trainer: GANTrainer, *arguments: Any) -> None:
+        getattr(trainer, hook)(*arguments)
+        for callback in self._listeners[hook]:
+            getattr(callback, hook)(trainer, *arguments)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states by class name and number, {} for callbacks that have none."""
+        return {name: callback.state_dict() for name, callback in self._by_name().items()}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; callbacks may be added to a run, but not removed."""
+        callbacks = self._by_name()
+        unexpected = sorted({name for name, kept in state.items() if kept} - set(callbacks))
+        if unexpected:
+            raise ValueError(
+                f"it has states of the callbacks {unexpected}, which the trainer lacks"
+            )
+        for name in state.keys() & callbacks.keys():
+            callbacks[name].load_state_dict(state[name])
+
+    def _by_name(self) -> dict[str, Callback]:
+        counts: Counter[str] = Counter()
+        by_name: dict[str, Callback] = {}
+        for callback in self._callbacks:
+            name = type(callback).__name__
+            counts[name] += 1
+            by_name[f"{name}#{counts[name]}"] = callback
+        return by_name

@@ -1,0 +1,244 @@
+"""Checkpoints during training, and resuming from them."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vanillagan import checkpoint
+from vanillagan.callback import Callback
+from vanillagan.errors import CheckpointError
+from vanillagan.results import StepResult
+from vanillagan.trainer import GANTrainer
+from vanillagan.validation import check_choice, check_every, check_integer, check_type
+
+__all__ = ["BestCheckpoint", "Checkpoint"]
+
+FILE_NAME = re.compile(r"step-([0-9]{8,})\.pt")
+"""Names of the files; from step 100,000,000 on there are nine digits."""
+
+
+class Checkpoint(Callback):
+    """Save `<folder>/step-<steps done>.pt` regularly and at the end of `fit`; keep the newest.
+
+    With `StopOnSignal`, Ctrl-C ends `fit` and so saves the run. A run whose weights have become NaN
+    or infinite is not saved, so that the last good checkpoint stays.
+
+    Only files of this run are counted and deleted: those that it saved and, after `resume`, those
+    in `folder` up to the step that it resumed from. Any other run, also one that continues a
+    checkpoint by `GANTrainer.load`, keeps what it finds in `folder`, but replaces files of the same
+    name.
+
+    Args:
+        folder: Folder of the checkpoints; created if it is missing.
+        every_n_steps: Steps between two checkpoints, at least 1.
+        every_n_epochs: Epochs between two checkpoints, at least 1; not together with
+            `every_n_steps`. With neither, only the end of `fit` is saved.
+        keep: Number of checkpoints to keep, at least 1.
+
+    Raises:
+        ValueError: An argument is out of range, or both intervals are given.
+
+    Example::
+
+        checkpoint = Checkpoint("runs/digits", every_n_epochs=5)
+        trainer = GANTrainer(generator, discriminator, callbacks=[checkpoint, StopOnSignal()])
+        checkpoint.resume(trainer)
+        trainer.fit(data, max_epochs=100)
+    """
+
+    # after `BestCheckpoint`, whose state it saves
+    priority = 3
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        every_n_steps: int | None = None,
+        every_n_epochs: int | None = None,
+        keep: int = 3,
+    ) -> None:
+        if every_n_steps is not None or every_n_epochs is not None:
+            check_every(every_n_steps, every_n_epochs)
+        self.folder = Path(folder)
+        self.every_n_steps = every_n_steps
+        self.every_n_epochs = every_n_epochs
+        self.keep = check_integer("keep", keep, minimum=1)
+        self._steps: set[int] = set()  # of the files of this run, the same on all ranks
+
+    @property
+    def latest(self) -> Path | None:
+        """Newest checkpoint of this run in the folder; None if there is none."""
+        existing = [path for path in map(self._path, sorted(self._steps)) if path.is_file()]
+        return existing[-1] if existing else None
+
+    def resume(self, trainer: GANTrainer) -> Path | None:
+        """Load the newest intact checkpoint in the folder, the same one on all ranks.
+
+        Damaged files are skipped with a warning. In a distributed run all ranks call it, and the
+        folder must be readable by all of them.
+
+        Args:
+            trainer: A trainer with the same networks, optimizers and callbacks as the saved one.
+
+        Returns:
+            The file, or None if the folder has no intact checkpoint; the trainer is then unchanged.
+
+        Raises:
+            CheckpointError: The checkpoint is intact, but does not fit the trainer.
+        """
+        # rank 0 decides for all ranks, which so have the same files
+        steps = self._find_steps() if trainer.distributed.rank == 0 else []
+        intact = (step for step in reversed(steps) if _is_intact(self._path(step)))
+        newest, steps = trainer.distributed.all_gather((next(intact, None), steps))[0]
+        if newest is None:
+            return None
+        path = self._path(newest)
+        trainer.load(path)
+        self._steps = {step for step in steps if step <= newest}
+        if trainer.distributed.rank == 0:
+            print(f"resumed from {path}", flush=True)
+        return path
+
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        """Forget the files of another run, and those of steps after an earlier checkpoint."""
+        self._steps = {step for step in self._steps if step <= trainer.progress.step}
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        """Save if a checkpoint by steps is due."""
+        if self.every_n_steps is not None and trainer.progress.step % self.every_n_steps == 0:
+            self._save(trainer)
+
+    def on_epoch_end(self, trainer: GANTrainer) -> None:
+        """Save if a checkpoint by epochs is due."""
+        if self.every_n_epochs is not None and trainer.progress.epoch % self.every_n_epochs == 0:
+            self._save(trainer)
+
+    def on_fit_end(self, trainer: GANTrainer) -> None:
+        """Save the last step, unless it is saved already."""
+        if trainer.progress.step not in self._steps:
+            self._save(trainer)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}.pt"
+
+    def _find_steps(self) -> list[int]:
+        """Return the steps of all checkpoints in the folder, in ascending order."""
+        files = (path for path in self.folder.glob("step-*.pt") if path.is_file())
+        matches = (FILE_NAME.fullmatch(path.name) for path in files)
+        return sorted(int(match[1]) for match in matches if match)
+
+    def _save(self, trainer: GANTrainer) -> None:
+        step = trainer.progress.step
+        if not _has_finite_weights(trainer):
+            warnings.warn(
+                f"no checkpoint at step {step}: weights are NaN or infinite; the last good one is "
+                f"{self.latest or 'none'}",
+                stacklevel=2,
+            )
+            return
+        trainer.save(self._path(step))
+        self._steps.add(step)
+        for old in sorted(self._steps)[: -self.keep]:
+            self._steps.remove(old)
+            if trainer.distributed.rank == 0:
+                self._path(old).unlink(missing_ok=True)
+
+
+class BestCheckpoint(Callback):
+    """Save a checkpoint whenever a metric in the history is better than ever before in the run.
+
+    Args:
+        path: File to write, replaced at each improvement.
+        monitor: Name in `trainer.history.metrics`, recorded on every rank, as `MetricLog` does.
+        mode: "min" if smaller values are better, "max" if larger ones are. NaN is never best.
+
+    Attributes:
+        best_value: Best value so far; None before the first.
+        best_step: Steps done when it was measured; None before the first.
+
+    Raises:
+        ValueError: `mode` is neither "min" nor "max".
+        TypeError: `monitor` is not a string.
+    """
+
+    priority = 2
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        monitor: str,
+        mode: Literal["min", "max"] = "min",
+    ) -> None:
+        check_type("monitor", monitor, str, "the name of a metric")
+        self.path = Path(path)
+        self.monitor = monitor
+        self.mode = check_choice("mode", mode, ("min", "max"))
+        self.best_value: float | None = None
+        self.best_step: int | None = None
+
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        """Forget the run before if a new one begins."""
+        if trainer.progress.step == 0:
+            self.best_value = self.best_step = None
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        """Save if the newest value is the best."""
+        self._save_if_best(trainer)
+
+    def on_epoch_end(self, trainer: GANTrainer) -> None:
+        """Save if the newest value is the best."""
+        self._save_if_best(trainer)
+
+    def on_fit_end(self, trainer: GANTrainer) -> None:
+        """Save if the newest value is the best; warn if there never was one."""
+        self._save_if_best(trainer)
+        if trainer.history.last_metric(self.monitor) is None:
+            warnings.warn(
+                f"no best checkpoint: `monitor` is {self.monitor!r}, but the history has the "
+                f"metrics {sorted(trainer.history.metrics)}",
+                stacklevel=2,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value and its step."""
+        return {"best_value": self.best_value, "best_step": self.best_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.best_value, self.best_step = state["best_value"], state["best_step"]
+
+    def _save_if_best(self, trainer: GANTrainer) -> None:
+        newest = trainer.history.last_metric(self.monitor)
+        if newest is None or not self._is_better(newest[1]):
+            return
+        with checkpoint.rollback_on_error(self):
+            self.best_step, self.best_value = newest
+            trainer.save(self.path)
+
+    def _is_better(self, value: float) -> bool:
+        if self.best_value is None:
+            return value == value
+        return value < self.best_value if self.mode == "min" else value > self.best_value
+
+
+def _is_intact(path: Path) -> bool:
+    """Return True if the checkpoint can be read; warn otherwise."""
+    try:
+        checkpoint.read(path)
+    except (CheckpointError, OSError) as error:
+        warnings.warn(f"skipping {path}: {error}", stacklevel=4)
+        return False
+    return True
+
+
+def _has_finite_weights(trainer: GANTrainer) -> bool:
+    parameters = (*trainer.g.parameters, *trainer.d.parameters)
+    sums = torch.stack([weight.detach().sum() for weight in parameters])
+    return bool(sums.isfinite().all())

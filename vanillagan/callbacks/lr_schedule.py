@@ -1,0 +1,109 @@
+"""Learning rate schedulers of PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from vanillagan.callback import Callback
+from vanillagan.results import StepResult
+from vanillagan.trainer import GANTrainer
+from vanillagan.validation import check_choice
+
+__all__ = ["LRSchedule"]
+
+
+class LRSchedule(Callback):
+    """Run any scheduler of `torch.optim.lr_scheduler`; it resumes exactly.
+
+    `ReduceLROnPlateau` monitors the loss of the player whose learning rate it sets. For a decay
+    over the whole run `GANTrainer(lr_schedule=linear_decay(0.5))` is simpler.
+
+    Args:
+        scheduler: Creates the scheduler of an optimizer:
+            `lambda optimizer: CosineAnnealingLR(optimizer, T_max=20)`.
+        player: Player whose learning rate is set: "generator", "discriminator" or "both".
+        interval: When the scheduler steps: after each "epoch" or each "step".
+
+    Raises:
+        ValueError: An argument is none of its choices, or the trainer has an `lr_schedule` (raised
+            by `fit`).
+        TypeError: `scheduler` is not a function, or does not create a scheduler (raised by `fit`).
+    """
+
+    def __init__(
+        self,
+        scheduler: Callable[[Optimizer], LRScheduler],
+        *,
+        player: Literal["generator", "discriminator", "both"] = "both",
+        interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        if not callable(scheduler):
+            raise TypeError(
+                f"`scheduler` must be a function that creates a scheduler, got {scheduler!r:.80}"
+            )
+        check_choice("player", player, ("generator", "discriminator", "both"))
+        self.interval = check_choice("interval", interval, ("epoch", "step"))
+        self.players = ("generator", "discriminator") if player == "both" else (player,)
+        self._create = scheduler
+        self._schedulers: dict[str, LRScheduler] = {}
+        self._restored: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        """Create the schedulers, or restore them from a checkpoint."""
+        if trainer.lr_schedule is not None:
+            raise ValueError(
+                "`lr_schedule` of the trainer must be None with the callback `LRSchedule`, which "
+                "sets the same learning rates"
+            )
+        for name in self.players:
+            player = trainer.g if name == "generator" else trainer.d
+            optimizer = player.optimizer
+            options = [_without_parameters(group) for group in optimizer.param_groups]
+            # a callback may have served another trainer before
+            if getattr(self._schedulers.get(name), "optimizer", None) is not optimizer:
+                scheduler = self._create(optimizer)
+                if not isinstance(scheduler, LRScheduler):
+                    raise TypeError(f"`scheduler` must create a scheduler, got {scheduler!r:.80}")
+                self._schedulers[name] = scheduler
+            if name in self._restored:
+                self._schedulers[name].load_state_dict(self._restored.pop(name))
+                # a new scheduler has set the learning rates of its first step
+                for group, restored in zip(optimizer.param_groups, options, strict=True):
+                    group.update(restored)
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        """Step the schedulers if they step by steps."""
+        if self.interval == "step":
+            self._step(trainer)
+
+    def on_epoch_end(self, trainer: GANTrainer) -> None:
+        """Step the schedulers if they step by epochs."""
+        if self.interval == "epoch":
+            self._step(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the schedulers."""
+        return {
+            name: scheduler.state_dict() for name, scheduler in self._schedulers.items()
+        } | self._restored
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep what `state_dict` returned until the schedulers are created."""
+        self._restored = dict(state)
+        if not state:
+            self._schedulers.clear()
+
+    def _step(self, trainer: GANTrainer) -> None:
+        for name, scheduler in self._schedulers.items():
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(trainer.history.last_loss(name))
+            else:
+                scheduler.step()
+
+
+def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "params"}

@@ -1,0 +1,126 @@
+"""Grids of samples over a run, always from the same latents."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vanillagan.callback import Callback
+from vanillagan.results import StepResult
+from vanillagan.sampling.draw import classes_in_turn
+from vanillagan.trainer import GANTrainer
+from vanillagan.validation import check_integer
+
+__all__ = ["SampleGrid"]
+
+GAP = 2
+"""Pixels between the images of a grid."""
+
+
+class SampleGrid(Callback):
+    """Save a square grid of samples, `<folder>/<steps done>.png`, always from the same latents.
+
+    One is saved before the first step, every `every_n_steps` steps, and at the end. A conditional
+    generator shows its classes in turn.
+
+    Args:
+        folder: Folder of the images; created if it is missing.
+        every_n_steps: Steps between two grids, at least 1; 400 as in the reference implementation.
+        side: Images on a side of the grid, at least 1.
+        seed: Seed of the latents, at least 0.
+
+    Attributes:
+        saved: Steps of the grids that the run has saved.
+
+    Raises:
+        ValueError: Samples are not of shape (1 or 3, height, width); raised by `fit`.
+    """
+
+    main_process_only = True
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        every_n_steps: int = 400,
+        side: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.folder = Path(folder)
+        self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
+        self.side = check_integer("side", side, minimum=1)
+        self.seed = check_integer("seed", seed, minimum=0)
+        self.saved: list[int] = []
+
+    def on_fit_start(self, trainer: GANTrainer) -> None:
+        """Save the grid of the untrained generator."""
+        if trainer.progress.step == 0:
+            self.saved = []
+            self._save(trainer)
+
+    def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+        """Save a grid if one is due."""
+        if trainer.progress.step % self.every_n_steps == 0:
+            self._save(trainer)
+
+    def on_fit_end(self, trainer: GANTrainer) -> None:
+        """Save the last grid."""
+        self._save(trainer)
+
+    def film_strip(self, path: str | os.PathLike[str], *, moments: int = 12) -> None:
+        """Save the first column of the grids side by side: the same latents over time.
+
+        Args:
+            path: File to write; missing folders are created.
+            moments: Number of grids to show, evenly spaced, at least 1; fewer if fewer were saved.
+
+        Raises:
+            RuntimeError: No grid has been saved.
+        """
+        from PIL import Image
+
+        check_integer("moments", moments, minimum=1)
+        grids = [self._path(step) for step in self.saved if self._path(step).exists()]
+        if not grids:
+            raise RuntimeError("`film_strip` must come after a `fit` that has saved grids")
+        places = np.linspace(0, len(grids) - 1, min(moments, len(grids))).round().astype(int)
+        columns = []
+        for place in places:
+            with Image.open(grids[place]) as image:
+                width = (image.width - GAP) // self.side + (GAP if place == places[-1] else 0)
+                columns.append(np.asarray(image)[:, :width])
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.concatenate(columns, axis=1)).save(path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the steps of the grids saved so far."""
+        return {"saved": self.saved}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.saved = list(state["saved"])
+
+    def _save(self, trainer: GANTrainer) -> None:
+        from torchvision.utils import save_image
+
+        step = trainer.progress.step
+        if step in self.saved:
+            return
+        labels = classes_in_turn(trainer.generator, self.side**2)
+        samples = trainer.sample(self.side**2, labels=labels, seed=self.seed)
+        if samples.dim() != 4 or samples.shape[1] not in (1, 3):
+            raise ValueError(
+                "`SampleGrid` must have samples of shape (1 or 3, height, width), got "
+                f"{tuple(samples.shape[1:])}"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        images = samples.clamp(-1, 1).add(1).div(2)
+        save_image(images, self._path(step), nrow=self.side, padding=GAP)
+        self.saved.append(step)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{step}.png"

@@ -1,0 +1,180 @@
+"""Checks that networks, loss and data go together, and warnings where they may not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from vanillagan.batch import Batch
+from vanillagan.callback import Callback
+from vanillagan.data.in_memory import labels_of
+from vanillagan.ema import EMA
+from vanillagan.losses import AdversarialLoss
+from vanillagan.networks.base import GeneratorBase
+from vanillagan.penalties import Penalty
+from vanillagan.runtime.device import evaluating
+from vanillagan.runtime.rng import isolated_rng
+from vanillagan.traits import num_classes_of, outputs_probabilities, sample_shape_of
+from vanillagan.validation import check_finite, check_labels, check_type
+
+if TYPE_CHECKING:
+    from vanillagan.trainer import GANTrainer
+
+__all__ = [
+    "check_batch",
+    "check_classes",
+    "check_fake",
+    "check_generate",
+    "check_networks",
+    "check_parts",
+    "warn_of_range",
+]
+
+
+def check_networks(generator: nn.Module, discriminator: nn.Module, loss: AdversarialLoss) -> None:
+    """Raise if the networks and the loss are of the wrong type or do not go together."""
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        check_type(name, network, nn.Module, "a torch.nn.Module")
+        if not any(weight.requires_grad for weight in network.parameters()):
+            raise ValueError(
+                f"`{name}` must have parameters to train, got none that require gradients"
+            )
+    check_type("loss", loss, AdversarialLoss, "an AdversarialLoss such as BCEAdversarialLoss()")
+    for trait, of in (("sample_shape", sample_shape_of), ("num_classes", num_classes_of)):
+        expected, got = of(generator), of(discriminator)
+        # num_classes is always known; a shape only where both declare it
+        if expected != got and expected is not None and got is not None:
+            raise ValueError(
+                f"`discriminator` must have the generator's {trait} {expected}, got {got}"
+            )
+    from_logits = getattr(loss, "from_logits", True)
+    if from_logits and outputs_probabilities(discriminator):
+        raise ValueError(
+            "`loss` must take probabilities for a discriminator that ends in a Sigmoid, as "
+            f"BCEAdversarialLoss(from_logits=False) does, got {loss!r}; or remove the Sigmoid"
+        )
+    if not from_logits and getattr(discriminator, "outputs_logits", False):
+        raise ValueError(
+            f"`loss` must take logits, which {type(discriminator).__name__} returns, got {loss!r}"
+        )
+
+
+def check_parts(
+    penalties: Sequence[Penalty],
+    callbacks: Sequence[Callback],
+    latent_sampler: object,
+    ema: object,
+    lr_schedule: object,
+) -> None:
+    """Raise if one of the trainer's other parts is of the wrong type."""
+    check_type("penalties", penalties, Sequence, "a list of penalties such as [R1(0.5)]")
+    for index, penalty in enumerate(penalties):
+        check_type(f"penalties[{index}]", penalty, Penalty, "a Penalty such as R1(0.5)")
+    check_type("callbacks", callbacks, Sequence, "a list of callbacks")
+    for index, callback in enumerate(callbacks):
+        check_type(f"callbacks[{index}]", callback, Callback, "a Callback")
+    if latent_sampler is not None and not callable(latent_sampler):
+        raise TypeError(
+            "`latent_sampler` must be a function (n, torch.Generator) -> Tensor, "
+            f"got {latent_sampler!r}"
+        )
+    if lr_schedule is not None:
+        factor = lr_schedule(0.0) if callable(lr_schedule) else None
+        if not isinstance(factor, int | float) or not factor >= 0:
+            raise TypeError(
+                "`lr_schedule` must be a function from the fraction of the run that is done to a "
+                f"factor of at least 0, such as linear_decay(0.5), got {lr_schedule!r:.80}"
+            )
+    if ema is not None:
+        check_type("ema", ema, EMA, "an EMA such as EMA(0.999)")
+
+
+def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
+    """Return the batch as the networks need it, without labels that nobody reads; or raise.
+
+    Values are checked on the CPU alone: reading them from another device would synchronize.
+    """
+    check_type("unpack_batch", batch, Batch, "a function that returns a Batch")
+    samples, labels = batch
+    check_type("batch", samples, Tensor, "a tensor of samples")
+    if not samples.is_floating_point():
+        raise TypeError(
+            f"`batch` must hold floats in [-1, 1], got samples of {samples.dtype}: convert bytes "
+            "with `images.float() / 127.5 - 1`, or wrap them in `vanillagan.data.ByteImages`"
+        )
+    shape = sample_shape_of(generator)
+    if samples.dim() == 0 or (shape is not None and samples.shape[1:] != shape):
+        single = " (a single sample: batches have the shape (N, *sample_shape))"
+        raise ValueError(
+            f"`batch` must hold samples of the generator's shape {shape}, got samples of shape "
+            f"{tuple(samples.shape[1:])}{single if samples.shape == shape else ''}"
+        )
+    if len(samples) < smallest:
+        raise ValueError(
+            f"`batch` must hold at least {smallest} samples (two for each discriminator step if a "
+            f"network has BatchNorm), got {len(samples)}"
+        )
+    if samples.device.type == "cpu":
+        check_finite("batch", samples)
+    num_classes = num_classes_of(generator)
+    if num_classes == 0:
+        return Batch(samples)
+    check_labels(labels, num_classes, len(samples))
+    return Batch(samples, labels)
+
+
+def check_generate(trainer: GANTrainer, batch: Batch) -> None:
+    """Generate once, if the generator does not declare its `sample_shape`, to check the fakes.
+
+    It runs in eval mode on isolated random states, so that an error leaves everything unchanged.
+    """
+    if sample_shape_of(trainer.generator) is None:
+        states = isolated_rng(0), trainer.rng.preserved()
+        with torch.no_grad(), evaluating(trainer.generator), states[0], states[1]:
+            trainer.generate(batch)
+
+
+def check_fake(fake: Tensor, samples: Tensor) -> None:
+    """Raise if the fakes are of another shape than the real samples."""
+    if fake.shape != samples.shape:
+        raise ValueError(
+            f"`generator` must make fakes of the shape of the real samples {tuple(samples.shape)}, "
+            f"got {tuple(fake.shape)}"
+        )
+
+
+def check_classes(data: object, generator: nn.Module) -> None:
+    """Raise if labels in memory are out of range; warn if they leave out classes.
+
+    They are read once, also from another device: there a class out of range is a fatal error.
+    """
+    num_classes, labels = num_classes_of(generator), labels_of(data)
+    if not num_classes or labels is None:
+        return
+    classes = labels.unique().cpu()
+    check_labels(classes, num_classes, len(classes))
+    missing = sorted(set(range(num_classes)) - set(classes.tolist()))
+    if missing:
+        listed = ", ".join(map(str, missing))
+        warnings.warn(
+            f"`data` has no samples of {len(missing)} of the generator's {num_classes} classes, "
+            f"which it can't learn: {listed:.80}",
+            stacklevel=4,
+        )
+
+
+def warn_of_range(samples: Tensor, generator: nn.Module) -> None:
+    """Warn if samples are outside of the range of the generator's Tanh."""
+    if not isinstance(generator, GeneratorBase) or generator.config.get("output") != "tanh":
+        return
+    low, high = torch.aminmax(samples.detach())
+    if low < -1.001 or high > 1.001:
+        warnings.warn(
+            f"the samples lie in [{float(low):g}, {float(high):g}], but the generator's Tanh only "
+            "reaches [-1, 1]: scale the data, or create the generator with output='linear'",
+            stacklevel=4,
+        )

@@ -1,0 +1,78 @@
+"""Recipes: tested settings of `GANTrainer`, as keyword arguments.
+
+Each call returns new objects. Recipes hold no callbacks, so that they can be combined with them::
+
+    GANTrainer(Generator(), Discriminator(), **recipes.stable(), callbacks=[ProgressBar()])
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from vanillagan.ema import EMA
+from vanillagan.losses import AdversarialLoss, BCEAdversarialLoss
+from vanillagan.penalties import R1, Penalty
+from vanillagan.player import LRFactor, OptimizerFactory, adam, linear_decay
+
+__all__ = ["Recipe", "dcgan", "reference", "stable"]
+
+
+class Recipe(TypedDict, total=False):
+    """Keyword arguments of `GANTrainer`."""
+
+    loss: AdversarialLoss
+    penalties: list[Penalty]
+    generator_optimizer: OptimizerFactory
+    discriminator_optimizer: OptimizerFactory
+    lr_schedule: LRFactor
+    ema: EMA
+
+
+def reference() -> Recipe:
+    """Return the settings of the reference implementation, PyTorch-GAN's gan.py.
+
+    These are the defaults of `GANTrainer`, written out. The reference passes 0.8 to BatchNorm as
+    eps, while its text means a momentum; `Generator(norm_eps=0.8, norm_momentum=0.1)` is the
+    network of that code.
+
+    Source: https://github.com/eriklindernoren/PyTorch-GAN/blob/master/implementations/gan/gan.py
+    """
+    return {
+        "loss": BCEAdversarialLoss(),
+        "generator_optimizer": adam(2e-4, betas=(0.5, 0.999)),
+        "discriminator_optimizer": adam(2e-4, betas=(0.5, 0.999)),
+    }
+
+
+def stable() -> Recipe:
+    """Return settings for MLPs that prevent mode collapse and improve samples.
+
+    R1 penalty, Adam without momentum, twice the learning rate for the discriminator (TTUR), linear
+    decay of the learning rates over the second half of the run, and an EMA of the generator.
+
+    Source: Mescheder et al., 2018 (arXiv 1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv
+    1706.08500) for two learning rates; Karras et al., 2018 (arXiv 1710.10196) for the EMA.
+    """
+    return {
+        "penalties": [R1(0.5, every=4)],
+        "generator_optimizer": adam(4e-4, betas=(0.0, 0.99)),
+        "discriminator_optimizer": adam(8e-4, betas=(0.0, 0.99)),
+        "lr_schedule": linear_decay(0.5),
+        "ema": EMA(0.999),
+    }
+
+
+def dcgan() -> Recipe:
+    """Return settings for the convolutional networks, `ConvGenerator` and `ConvDiscriminator`.
+
+    Those of `stable()` at half the learning rates, which do not fall.
+
+    Source: Radford et al., 2016 (DCGAN, arXiv 1511.06434) for the generator's learning rate;
+    Mescheder et al., 2018 (arXiv 1801.04406) for R1.
+    """
+    return {
+        "penalties": [R1(0.5, every=4)],
+        "generator_optimizer": adam(2e-4, betas=(0.0, 0.99)),
+        "discriminator_optimizer": adam(4e-4, betas=(0.0, 0.99)),
+        "ema": EMA(0.999),
+    }

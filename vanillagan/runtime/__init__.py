@@ -1,0 +1,1 @@
+"""Device, random states and processes of a run."""

@@ -1,0 +1,102 @@
+"""Plain draws from a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from vanillagan.data.latents import LatentSampler, draw_latents, latent_sampler_of
+from vanillagan.runtime.device import device_of, dtype_of, evaluating
+from vanillagan.runtime.rng import isolated_rng, seeded
+from vanillagan.traits import num_classes_of
+from vanillagan.validation import check_integer, check_labels, check_type
+
+__all__ = ["CHUNK", "Labels", "as_labels", "check_generator", "classes_in_turn", "draw_samples"]
+
+Labels: TypeAlias = "Tensor | Sequence[int] | int | None"
+"""Classes to sample: one for each sample, or one for all."""
+
+CHUNK = 1000
+"""Number of samples that go through a network at once, which bounds the memory."""
+
+
+def draw_samples(
+    generator: nn.Module,
+    n: int,
+    *,
+    labels: Labels = None,
+    latents: Tensor | None = None,
+    latent_sampler: LatentSampler | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """Draw n samples from any generator, in eval mode and without gradients.
+
+    Neither the modes of its modules nor the global random states change.
+
+    Args:
+        generator: `forward(latents)` or, conditioned on classes, `forward(latents, labels)`.
+        n: Number of samples, at least 1.
+        labels: Classes to sample: n of them, or one for all.
+        latents: Latents to use, shape (n, ...), instead of drawing them.
+        latent_sampler: Draws latents; by default from N(0, 1) of `generator.latent_dim`.
+        seed: Makes the samples repeatable; None draws new ones at each call.
+
+    Returns:
+        Samples of shape (n, *sample_shape), on the generator's device.
+
+    Raises:
+        ValueError, TypeError: An argument is invalid, or labels and network do not fit.
+    """
+    n = check_integer("n", n, minimum=1)
+    check_generator(generator)
+    rng, seed = seeded(seed)
+    if latents is None:
+        sampler = latent_sampler or latent_sampler_of(generator)
+        with isolated_rng(seed):  # a sampler may ignore its generator and use the global one
+            latents = draw_latents(sampler, n, rng)
+    elif not isinstance(latents, Tensor):
+        raise TypeError(f"`latents` must be a tensor, got {latents!r:.80}")
+    elif len(latents) != n:
+        raise ValueError(f"`latents` must hold n={n} latents, got {len(latents)}")
+    device = device_of(generator)
+    inputs = [latents.to(device, dtype_of(generator) if latents.is_floating_point() else None)]
+    classes = num_classes_of(generator)
+    if labels is not None:
+        tensor = as_labels(labels, n)
+        if classes:  # on a GPU a class out of range would end the process's use of it
+            check_labels(tensor, classes, n)
+        inputs.append(tensor.to(device))
+    elif classes:
+        raise ValueError(f"`labels` must be given to a generator of {classes} classes, got None")
+    with torch.no_grad(), evaluating(generator), isolated_rng(seed):
+        chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
+        return torch.cat([generator(*chunk) for chunk in chunks])
+
+
+def classes_in_turn(generator: nn.Module, n: int) -> Tensor | None:
+    """Return n labels, class after class in turn; None for an unconditional generator."""
+    classes = num_classes_of(generator)
+    return torch.arange(n) % classes if classes else None
+
+
+def check_generator(generator: object) -> None:
+    """Raise unless `generator` is a network."""
+    expected = "a torch.nn.Module, such as `trainer.generator` or `trainer.ema.network`"
+    check_type("generator", generator, nn.Module, expected)
+
+
+def as_labels(labels: Tensor | Sequence[int] | int, n: int) -> Tensor:
+    """Return labels as a tensor of shape (n,)."""
+    try:
+        tensor = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`labels` must be integers, got {labels!r:.80}") from error
+    if tensor.dim() == 0:
+        tensor = tensor.expand(n)
+    if tensor.shape != (n,):
+        got = len(tensor) if tensor.dim() == 1 else f"the shape {tuple(tensor.shape)}"
+        raise ValueError(f"`labels` must hold n={n} classes or one for all, got {got}")
+    return tensor

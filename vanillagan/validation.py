@@ -1,0 +1,197 @@
+"""Checks of arguments and tensors, one for each kind of value.
+
+A check returns the value or raises a `ValueError` or `TypeError` that names the argument, the
+expected values and the actual value: "`batch_size` must be a positive integer, got 0".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "check_choice",
+    "check_every",
+    "check_finite",
+    "check_float_tensor",
+    "check_integer",
+    "check_integer_tensor",
+    "check_integers",
+    "check_labels",
+    "check_number",
+    "check_seed",
+    "check_shape",
+    "check_size",
+    "check_type",
+    "is_finite",
+]
+
+T = TypeVar("T")
+
+
+def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
+    """Return `value` as an int if it is an integer in [minimum, maximum]."""
+    expected = {0: "a non-negative integer", 1: "a positive integer"}.get(minimum)
+    expected = expected or f"an integer of at least {minimum}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"`{name}` must be {expected}, got {value!r}")
+    number = int(value)
+    if number < minimum:
+        raise ValueError(f"`{name}` must be {expected}, got {value}")
+    if maximum is not None and number > maximum:
+        raise ValueError(f"`{name}` must be at most {maximum}, got {value}")
+    return number
+
+
+def check_seed(seed: object) -> int:
+    """Return `seed` if it is in [0, 2**63 - 1], the range that all random generators accept."""
+    return check_integer("seed", seed, minimum=0, maximum=2**63 - 1)
+
+
+def check_integers(name: str, values: object, *, allow_empty: bool = False) -> tuple[int, ...]:
+    """Return `values` as a tuple of positive integers."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"`{name}` must be a tuple of positive integers, got {values!r}")
+    sizes = tuple(values)
+    if not sizes and not allow_empty:
+        raise ValueError(f"`{name}` must have at least one entry, got {values!r}")
+    return tuple(check_integer(f"{name}[{i}]", size, minimum=1) for i, size in enumerate(sizes))
+
+
+def check_size(size: object) -> tuple[int, int]:
+    """Return (height, width), given as a pair or as one number for both."""
+    if not isinstance(size, Sequence):
+        side = check_integer("size", size, minimum=1)
+        return side, side
+    sides = check_integers("size", size)
+    if len(sides) != 2:
+        raise ValueError(f"`size` must be a number or (height, width), got {size!r}")
+    return sides[0], sides[1]
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    exclude_minimum: bool = False,
+    exclude_maximum: bool = False,
+) -> float:
+    """Return `value` as a float if it is finite and within the bounds."""
+    open_below = exclude_minimum or minimum == -math.inf
+    open_above = exclude_maximum or maximum == math.inf
+    brackets = "(" if open_below else "[", ")" if open_above else "]"
+    expected = f"a finite number in {brackets[0]}{minimum:g}, {maximum:g}{brackets[1]}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be {expected}, got {value!r}")
+    number = float(value)
+    below = number <= minimum if exclude_minimum else number < minimum
+    above = number >= maximum if exclude_maximum else number > maximum
+    if below or above or not math.isfinite(number):
+        raise ValueError(f"`{name}` must be {expected}, got {value!r}")
+    return number
+
+
+def check_every(every_n_steps: int | None, every_n_epochs: int | None) -> None:
+    """Raise unless exactly one of the two is given, as a positive integer."""
+    if (every_n_steps is None) == (every_n_epochs is None):
+        raise ValueError(
+            "`every_n_steps` or `every_n_epochs` must be given, and only one of them, got "
+            f"{every_n_steps} and {every_n_epochs}"
+        )
+    for name, every in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
+        if every is not None:
+            check_integer(name, every, minimum=1)
+
+
+def check_choice(name: str, value: T, choices: Sequence[T]) -> T:
+    """Return `value` if it is one of `choices`."""
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"`{name}` must be one of {listed}, got {value!r}")
+    return value
+
+
+def check_type(name: str, value: object, expected_type: type, expected: str) -> None:
+    """Raise unless `value` is an instance of `expected_type`, described by `expected`."""
+    # a class itself would pass the instance check of a runtime protocol
+    if not isinstance(value, expected_type) or isinstance(value, type):
+        raise TypeError(f"`{name}` must be {expected}, got {value!r:.80}")
+
+
+def check_float_tensor(name: str, value: object, expected: str = "a tensor of floats") -> None:
+    """Raise unless `value` is a tensor of floating point numbers."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise TypeError(f"`{name}` must be {expected}, got {_kind_of(value)}")
+
+
+def check_integer_tensor(name: str, value: object) -> None:
+    """Raise unless `value` is a tensor of integers; bool is no integer."""
+    is_integer = isinstance(value, Tensor) and not (
+        value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
+    )
+    if not is_integer:
+        raise TypeError(f"`{name}` must be a tensor of integers, got {_kind_of(value)}")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return True if no value is NaN or infinite."""
+    if not tensor.is_floating_point():
+        return True
+    # a sum takes less memory and time than a mask, but can overflow with finite values
+    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+    return math.isfinite(total.item()) or bool(tensor.isfinite().all())
+
+
+def check_finite(name: str, tensor: Tensor, where: str = "") -> None:
+    """Raise if `tensor` holds NaN or infinite values; `where` completes the message."""
+    if not is_finite(tensor):
+        raise ValueError(f"`{name}` must be finite{where}, got NaN or infinite values")
+
+
+def check_shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless `x` is a tensor of shape (N, *shape)."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"`{name}` must be a tensor, got {type(x).__name__}")
+    if x.dim() == 0 or x.shape[1:] != shape:
+        expected = ", ".join(["N", *map(str, shape)])
+        raise ValueError(f"`{name}` must have the shape ({expected}), got {tuple(x.shape)}")
+
+
+def check_labels(labels: Tensor | None, num_classes: int, count: int) -> None:
+    """Raise unless `labels` fit a network of `num_classes` classes and `count` samples.
+
+    Their range is checked on the CPU alone: reading it from another device would synchronize.
+    """
+    if labels is None:
+        if num_classes:
+            raise ValueError(
+                f"`labels` must be given to a network conditioned on {num_classes} classes, "
+                "got None"
+            )
+        return
+    if not num_classes:
+        raise ValueError(
+            "`labels` must be None for an unconditional network (num_classes=0), "
+            f"got labels of shape {tuple(getattr(labels, 'shape', ()))}"
+        )
+    check_integer_tensor("labels", labels)
+    if labels.shape != (count,):
+        raise ValueError(f"`labels` must have the shape ({count},), got {tuple(labels.shape)}")
+    # in torch.compile and torch.export there are no values to read, and `count` may be symbolic
+    if not torch.compiler.is_compiling() and labels.device.type == "cpu" and count:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"`labels` must lie in [0, {num_classes - 1}], got labels from {low} to {high}"
+            )
+
+
+def _kind_of(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
