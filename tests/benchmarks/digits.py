@@ -1,4 +1,4 @@
-"""A judge of generated digits: a classifier of the real ones, and distances of its features."""
+"""Evaluation of generated digits by a classifier of real ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vanillagan.data import ByteImages
 from vanillagan.metrics import extract_features, frechet_distance, precision_recall
 
 FOUND = 0.03
-"""The share of the samples that a digit must get to count as found."""
+"""Smallest share of the samples for which a digit counts as found."""
 
 
 class Judge:
-    """Compares samples with the test set, on the 128 features of a small classifier.
+    """Compare samples with the test set, in the 128 features of a small classifier.
 
-    The distances are those of this classifier alone: compare them with its `real`, the training
-    images in the samples' place, never with distances of another network.
+    Distances depend on the classifier: compare them with its `real`, the figures of training
+    images, never with distances of another network.
     """
 
     def __init__(self, data: ByteImages, test: ByteImages, *, seed: int = 0) -> None:
@@ -28,7 +28,7 @@ class Judge:
         self.real = self(data[torch.randperm(len(data))[: len(images)]][0])
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
-        """Frechet distance, and precision and recall of 3,000 samples; the digits found."""
+        """Return Fréchet distance, precision and recall of 3,000 samples, and the digits found."""
         features = self.features(samples)
         precision, recall = precision_recall(self._features[:3000], features[:3000])
         shares = self.classes(samples).bincount(minlength=10) / len(samples)
@@ -41,16 +41,16 @@ class Judge:
         }
 
     def features(self, images: Tensor) -> Tensor:
-        """The features before the last layer: (N, 1, 28, 28) -> (N, 128)."""
+        """Return the features before the last layer: (N, 1, 28, 28) -> (N, 128)."""
         return extract_features(self.classifier[:-2], images)
 
     def classes(self, images: Tensor) -> Tensor:
-        """The digits: (N, 1, 28, 28) -> (N,)."""
+        """Return the digits: (N, 1, 28, 28) -> (N,)."""
         return extract_features(self.classifier, images).argmax(1)
 
 
 def train_classifier(data: ByteImages, *, epochs: int = 5, seed: int = 0) -> nn.Sequential:
-    """A small convolutional classifier of digits, in eval mode."""
+    """Train a small convolutional classifier of digits; return it in eval mode."""
     torch.manual_seed(seed)
     network = nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),

@@ -1,10 +1,10 @@
-"""Does HealthMonitor warn of runs that fail, in each way, and of nothing else?
+"""Check that HealthMonitor warns of failing runs, each in its way, and of no healthy one.
 
     python -m tests.benchmarks.health --data FOLDER [--steps 1000] [--runs NAME ...]
 
-The failing runs are made to fail in one way each, and all that may be said of them is listed here;
-the healthy ones are different games on MNIST. A warning too few or too many is a failure, and the
-command ends in 1. The numbers are the smallest and the largest median over five looks.
+The failing runs are made to fail in one way each, with the expected warnings listed below; the
+healthy ones train with different losses on MNIST. A missing or unexpected warning makes the command
+exit with 1. It prints the smallest and the largest median over five evaluations.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from vanillagan import (
 from vanillagan.callbacks import HealthMonitor
 from vanillagan.datasets import mnist
 from vanillagan.errors import TrainingHealthWarning
-from vanillagan.optimizers import adam
+from vanillagan.player import adam
 
 STRONG = {"discriminator_optimizer": adam(2e-3), "generator_optimizer": adam(2e-6)}
-GAMES: dict[str, tuple[set[str], dict[str, Any]]] = {
-    "saturated": ({"saturated", "imbalance"}, STRONG),
-    "vanished": (
-        {"vanished", "saturated", "imbalance"},
+SETTINGS: dict[str, tuple[set[str], dict[str, Any]]] = {
+    "saturation": ({"saturation", "imbalance"}, STRONG),
+    "vanishing-gradient": (
+        {"vanishing_gradient", "saturation", "imbalance"},
         STRONG | {"loss": BCEAdversarialLoss(generator_objective="minimax")},
     ),
     "fast-generator": (
-        {"oscillation", "imbalance", "collapse"},
+        {"oscillation", "imbalance", "mode_collapse"},
         {"generator_optimizer": adam(1e-2)},
     ),
     "fast-discriminator": ({"imbalance"}, {"discriminator_optimizer": adam(2e-2)}),
@@ -63,19 +63,19 @@ GAMES: dict[str, tuple[set[str], dict[str, Any]]] = {
         },
     ),
 }
-"""What a game is to be warned of, and what makes it such a game."""
+"""Expected warnings of each run, and its arguments of `GANTrainer`."""
 
-RUNS = [*GAMES, "source-0", "clean-0", "conv-0"]
+RUNS = [*SETTINGS, "reference-0", "stable-0", "conv-0"]
 
 
 def make(run: str, monitor: HealthMonitor) -> tuple[set[str], GANTrainer]:
-    """The troubles that are wanted in a run, and its trainer."""
-    if run in GAMES:
+    """Return the expected warnings of a run, and its trainer."""
+    if run in SETTINGS:
         torch.manual_seed(0)
-        wanted, options = GAMES[run]
+        wanted, options = SETTINGS[run]
         return wanted, GANTrainer(Generator(), Discriminator(), callbacks=[monitor], **options)
     recipe, _, seed = run.partition("-")
-    wanted = {"collapse"} if recipe == "source" else set()
+    wanted = {"mode_collapse"} if recipe == "reference" else set()
     return wanted, make_trainer(recipe, int(seed), [monitor])
 
 
@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument(
         "--runs", nargs="+", default=RUNS, metavar="NAME",
-        help=f"of {', '.join(GAMES)}; or a recipe and a seed such as clean-3, the recipe of "
+        help=f"of {', '.join(SETTINGS)}; or a recipe and a seed such as stable-3, the recipe of "
         f"{', '.join(RECIPES)} (default: {' '.join(RUNS)})",
     )  # fmt: skip
     options = parser.parse_args()
@@ -98,7 +98,7 @@ def main() -> int:
         started = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", TrainingHealthWarning)
-            trainer.fit(data, steps=options.steps)
+            trainer.fit(data, max_steps=options.steps)
         seconds = time.perf_counter() - started
         failed += [] if set(monitor.warned) == wanted else [run]
         of_what = " and ".join(sorted(monitor.warned)) or "nothing"

@@ -1,4 +1,4 @@
-"""The limit of a training step, as a row of `turns`: its products and Adam, and nothing else."""
+"""Lower limit of a training step: its matrix products or convolutions and Adam, nothing else."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ convolution_backward = torch.ops.aten.convolution_backward
 
 @torch.no_grad()
 def limit(options: Options, tick: Tick) -> None:
-    """The matrix products or convolutions of a step, and fused Adam, on tensors made beforehand.
+    """Run the matrix products or convolutions of a step, and fused Adam, on prepared tensors.
 
-    A step makes N fakes (G forward), scores them (D forward), goes back through D's inputs, which
-    frozen weights leave, and through G; then it scores 2N images and goes back to D's weights. No
-    layer that comes first needs the gradient of its input where that is noise or data.
+    The generator's step has a forward pass of N samples through both networks, and a backward pass
+    to the generator's weights, through the frozen discriminator's inputs. The discriminator's step
+    has a forward and a backward pass of 2N samples. First layers need no gradient of their inputs,
+    which are latents or data.
 
-    No biases, activations, BatchNorm, losses, noise or data; the gradients Adam takes are fixed.
+    Biases, activations, BatchNorm, losses, latents and data are left out. Adam's gradients are
+    fixed.
     """
     generator, discriminator = own_networks(options)
     n = options.batch_size
     dtype = torch.float32 if options.precision == "fp32" else torch.bfloat16
-    make = _products(generator, torch.randn(n, LATENT_DIM), dtype)
-    fool = _products(discriminator, torch.randn(n, *SAMPLE_SHAPE), dtype)
-    judge = _products(discriminator, torch.randn(2 * n, *SAMPLE_SHAPE), dtype)
+    generate = _products(generator, torch.randn(n, LATENT_DIM), dtype)
+    discriminate_fake = _products(discriminator, torch.randn(n, *SAMPLE_SHAPE), dtype)
+    discriminate = _products(discriminator, torch.randn(2 * n, *SAMPLE_SHAPE), dtype)
     optimizers = []
     for network in (generator, discriminator):
         for weight in network.parameters():
@@ -39,14 +41,14 @@ def limit(options: Options, tick: Tick) -> None:
         optimizers.append(torch.optim.Adam(network.parameters(), lr=LR, betas=BETAS, fused=True))
 
     while True:
-        _forward(make)
-        _forward(fool)
-        for product in reversed(fool):
+        _forward(generate)
+        _forward(discriminate_fake)
+        for product in reversed(discriminate_fake):
             product.backward(to_input=True, to_weight=False)
-        _backward(make)
+        _backward(generate)
         optimizers[0].step()
-        _forward(judge)
-        _backward(judge)
+        _forward(discriminate)
+        _backward(discriminate)
         optimizers[1].step()
         tick()
 
@@ -63,7 +65,7 @@ def _backward(products: list[_Linear | _Conv]) -> None:
 
 
 def _products(network: nn.Module, inputs: Tensor, dtype: torch.dtype) -> list[_Linear | _Conv]:
-    """The products of a network, in the order and of the shapes in which it computes them."""
+    """Return the products of a network, in the order and of the shapes of its forward pass."""
     products: list[_Linear | _Conv] = []
     kinds = {Linear: _Linear, nn.Conv2d: _Conv}
 
@@ -81,7 +83,7 @@ def _products(network: nn.Module, inputs: Tensor, dtype: torch.dtype) -> list[_L
 
 
 class _Linear:
-    """x W' and its two gradients, by the faster of the libraries that PyTorch multiplies with."""
+    """x W' and its two gradients, by the faster of PyTorch's two libraries for products."""
 
     def __init__(self, layer: nn.Linear, x: torch.Size, y: torch.Size, dtype: torch.dtype) -> None:
         is_large = x[0] * layer.weight.numel() >= linear.SMALLEST

@@ -1,20 +1,20 @@
-"""Image files through a DataLoader: what do workers bring, and what does a cache in memory?
+"""Measure training on image files: DataLoader workers compared with images in memory.
 
     python -m tests.benchmarks.loading [--pictures 4000] [--rounds 8] [--steps 300] [--threads 1]
                                        [--json FILE]
 
-Pieces of photographs, 64x64 RGB, are written as JPEG files; then small perceptrons train on them in
-batches of 64, small so that the reading counts. Needs the extra `examples`. The rows take turns,
-each in a process of its own:
+Crops of photographs, 64x64 RGB, are written as JPEG files; then MLPs train on them in batches of
+64, small ones so that reading dominates. Needs the extra `examples`. The rows take turns, each in
+its own process:
 
-    0, 1, 2, 4 workers     a DataLoader over torchvision's ImageFolder, with so many workers
-    cached                 `cached(dataset)`: the same floats, in memory
-    cached, bytes          the same without the transforms to floats: bytes, in memory
-    image_folder           `vanillagan.datasets.image_folder`: bytes, in memory
+    0, 1, 2, 4 workers     a DataLoader over torchvision's ImageFolder, with this many workers
+    in memory              `load_into_memory(dataset)`: the same floats
+    in memory, bytes       the same without the transforms to floats
+    image_folder           `vanillagan.datasets.image_folder`: bytes in memory
 
-While a row waits for its turn its workers fill their queue, of two batches each, which is that much
-less to wait for in a round: 8 batches with 4 workers, under 3 % of the 300 steps of a turn.
-Training takes one thread, so that a machine of two cores has one left for the workers.
+Between the turns of a row its workers fill their queues, of two batches each. That shortens a round
+of 300 steps by up to 8 batches (4 workers), less than 3 %. Training uses one thread, so that a
+machine with two cores has one left for the workers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from torchvision.transforms.v2.functional import to_pil_image
 from tests.benchmarks.loops import Ticking
 from tests.benchmarks.machine import write_figures
 from tests.benchmarks.turns import Tick, take_turns
+from tests.helpers.scripts import load_example
 from vanillagan import Discriminator, GANTrainer, Generator
-from vanillagan.data import cached
-from vanillagan.datasets import image_folder, photo_crops
+from vanillagan.data import load_into_memory
+from vanillagan.datasets import image_folder
 
 SIZE = 64
 BATCH_SIZE = 64
@@ -59,8 +60,8 @@ def main() -> None:
         write_pictures(folder, options.pictures)
         rows = {f"{count} workers": partial(load, folder, count) for count in WORKERS}
         rows |= {
-            "cached": partial(cache, folder, False),
-            "cached, bytes": partial(cache, folder, True),
+            "in memory": partial(load_all, folder, False),
+            "in memory, bytes": partial(load_all, folder, True),
             "image_folder": partial(read_folder, folder),
         }
         timings = take_turns(
@@ -68,18 +69,18 @@ def main() -> None:
         )
     for row, timing in timings.items():
         if isinstance(timing, str):
-            print(f"{row:14} {timing}")
+            print(f"{row:16} {timing}")
         else:
             print(
-                f"{row:14} {timing.median * 1e3:7.2f} ms a step "
+                f"{row:16} {timing.median * 1e3:7.2f} ms a step "
                 f"{timing.peak_memory / 1e6:7.0f} MB at most"
             )
     write_figures(options.json, "tests.benchmarks.loading", timings)
 
 
 def write_pictures(folder: Path, count: int) -> None:
-    """Writes the pictures into a folder for each photograph that they are pieces of."""
-    data = photo_crops(count, size=SIZE)
+    """Write crops into one folder for each photograph."""
+    data = load_example("photographs")["photo_crops"](count, size=(SIZE, SIZE))
     for number, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
         path = folder / f"photograph-{label}" / f"{number:06}.jpg"
         path.parent.mkdir(exist_ok=True)
@@ -106,8 +107,8 @@ def load(folder: Path, workers: int, tick: Tick) -> None:
     )
 
 
-def cache(folder: Path, as_bytes: bool, tick: Tick) -> None:
-    train(cached(dataset(folder, as_bytes=as_bytes)), tick)
+def load_all(folder: Path, as_bytes: bool, tick: Tick) -> None:
+    train(load_into_memory(dataset(folder, as_bytes=as_bytes)), tick)
 
 
 def read_folder(folder: Path, tick: Tick) -> None:
@@ -118,7 +119,7 @@ def train(data: Any, tick: Tick) -> None:
     shape = (3, SIZE, SIZE)
     players = Generator(sample_shape=shape, hidden=(16,)), Discriminator(shape, hidden=(16,))
     trainer = GANTrainer(*players, device="cpu", callbacks=[Ticking(tick)])
-    trainer.fit(data, epochs=sys.maxsize, batch_size=BATCH_SIZE)
+    trainer.fit(data, max_epochs=sys.maxsize, batch_size=BATCH_SIZE)
 
 
 if __name__ == "__main__":

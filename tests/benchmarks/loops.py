@@ -1,5 +1,8 @@
-"""Training loops whose speed is compared, as rows of `turns`: the source's, the best one by hand,
-and the trainer's."""
+"""Training loops to compare: the reference implementation, hand-written, and the trainer.
+
+The reference implementation is PyTorch-GAN's gan.py:
+https://github.com/eriklindernoren/PyTorch-GAN/blob/master/implementations/gan/gan.py
+"""
 
 from __future__ import annotations
 
@@ -39,24 +42,24 @@ LR, BETAS = 0.0002, (0.5, 0.999)
 
 @dataclass(frozen=True)
 class Options:
-    """What the rows of one comparison have in common.
+    """Settings of all rows of a comparison.
 
     Attributes:
-        data: The folder of MNIST, in torchvision's layout.
-        batch_size: Real samples in a step.
+        data: Folder of MNIST, in torchvision's layout.
+        batch_size: Real samples in a batch.
         precision: "fp32", or "bf16" for autocast to bfloat16.
-        networks: "perceptron" for those of the source, "conv" for those of the library's recipe.
-        seed: What the weights are drawn from, and the noise and the order of the loops by hand.
+        networks: "mlp" for those of the reference implementation, "conv" for the library's.
+        seed: Seed of the weights, and of latents and sample order of the loops without a trainer.
     """
 
     data: Path
     batch_size: int = 64
     precision: Literal["fp32", "bf16"] = "fp32"
-    networks: Literal["perceptron", "conv"] = "perceptron"
+    networks: Literal["mlp", "conv"] = "mlp"
     seed: int = 0
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which the networks run, in loops without a trainer."""
+        """Return the context in which networks run, in loops without a trainer."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast("cpu", dtype=torch.bfloat16)
@@ -66,20 +69,20 @@ class Options:
 
 
 def own_networks(options: Options) -> tuple[nn.Module, nn.Module]:
-    """The library's networks; the perceptrons are the source's in all that takes time."""
+    """Return the library's networks; the MLPs cost the same as the reference implementation's."""
     torch.manual_seed(options.seed)
     if options.networks == "conv":
-        generator = ConvGenerator(LATENT_DIM, SAMPLE_SHAPE, width=32, patch=2)
-        return generator, ConvDiscriminator(SAMPLE_SHAPE, width=32, patch=2)
+        generator = ConvGenerator(LATENT_DIM, SAMPLE_SHAPE, base_channels=32, patch_size=2)
+        return generator, ConvDiscriminator(SAMPLE_SHAPE, base_channels=32, patch_size=2)
     return Generator(LATENT_DIM, SAMPLE_SHAPE), Discriminator(SAMPLE_SHAPE)
 
 
-def source_networks(options: Options, *, sigmoid: bool) -> tuple[nn.Module, nn.Module]:
-    """The source's networks as it writes them, of images; D gives (N, 1).
+def reference_networks(options: Options, *, sigmoid: bool) -> tuple[nn.Module, nn.Module]:
+    """Return the networks of the reference implementation; the discriminator returns (N, 1).
 
     Args:
-        options: Which networks: "conv" are the library's.
-        sigmoid: Whether D ends in one, as in the source; else it gives logits.
+        options: Settings; "conv" networks are the library's.
+        sigmoid: Let the discriminator end in a sigmoid, as in the reference implementation.
     """
     if options.networks == "conv":
         generator, critic = own_networks(options)
@@ -116,11 +119,11 @@ def source_networks(options: Options, *, sigmoid: bool) -> tuple[nn.Module, nn.M
 
 
 def plain_loader(options: Options, *steps: object) -> DataLoader[tuple[Tensor, Tensor]]:
-    """MNIST as tutorials read it: an image at a time, through PIL.
+    """Return a DataLoader that reads MNIST one image at a time, through PIL.
 
     Args:
-        options: The folder and the batch size.
-        steps: Transforms that come before `ToTensor` and `Normalize`.
+        options: Settings: the folder and the batch size.
+        steps: Transforms before `ToTensor` and `Normalize`.
     """
     transform = transforms.Compose(
         [*steps, transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]
@@ -132,28 +135,28 @@ def plain_loader(options: Options, *steps: object) -> DataLoader[tuple[Tensor, T
 # -- rows -----------------------------------------------------------------------------------------
 
 
-def source(options: Options, tick: Tick) -> None:
-    """The source's loop: a DataLoader, BCELoss on sigmoids, Adam as it comes, .item() each step."""
+def reference(options: Options, tick: Tick) -> None:
+    """Run the reference implementation: DataLoader, BCELoss, default Adam, .item() each step."""
     loader = plain_loader(options, transforms.Resize(28))
-    train_as_source(*source_networks(options, sigmoid=True), loader, options, tick)
+    train_as_reference(*reference_networks(options, sigmoid=True), loader, options, tick)
 
 
-def train_as_source(
+def train_as_reference(
     generator: nn.Module,
     discriminator: nn.Module,
     loader: DataLoader[tuple[Tensor, Tensor]],
     options: Options,
     tick: Tick,
 ) -> None:
-    """Runs the source's loop on networks that may be looked at meanwhile."""
+    """Run the reference implementation's loop on given networks."""
     adversarial_loss = nn.BCELoss()
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=LR, betas=BETAS)
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=LR, betas=BETAS)
 
-    def score(images: Tensor) -> Tensor:
+    def discriminate(images: Tensor) -> Tensor:
         with options.autocast():
-            scores: Tensor = discriminator(images)
-        return scores.float()
+            probabilities: Tensor = discriminator(images)
+        return probabilities.float()
 
     while True:
         for real, _labels in loader:
@@ -162,14 +165,14 @@ def train_as_source(
 
             optimizer_g.zero_grad()
             with options.autocast():
-                made = generator(torch.randn(len(real), LATENT_DIM))
-            g_loss = adversarial_loss(score(made), valid)
+                generated = generator(torch.randn(len(real), LATENT_DIM))
+            g_loss = adversarial_loss(discriminate(generated), valid)
             g_loss.backward()
             optimizer_g.step()
 
             optimizer_d.zero_grad()
-            real_loss = adversarial_loss(score(real), valid)
-            fake_loss = adversarial_loss(score(made.detach()), fake)
+            real_loss = adversarial_loss(discriminate(real), valid)
+            fake_loss = adversarial_loss(discriminate(generated.detach()), fake)
             d_loss = (real_loss + fake_loss) / 2
             d_loss.backward()
             optimizer_d.step()
@@ -178,10 +181,11 @@ def train_as_source(
 
 
 def hand_written(options: Options, tick: Tick) -> None:
-    """The trainer's mathematics without the trainer, with every trick that pays.
+    """Run the trainer's mathematics without the trainer, with all optimizations that pay.
 
-    Data in memory as bytes, read by the batch; fused Adam; D frozen in G's step; one forward of D
-    over real and fake; losses from logits; nothing read; G's activations freed before D's step.
+    Data in memory as bytes, indexed by batch; fused Adam; the discriminator frozen in the
+    generator's step; one forward pass over real and fake samples; losses from logits; no
+    synchronization; the generator's activations freed before the discriminator's step.
     """
     generator, discriminator = own_networks(options)
     optimizer_g, optimizer_d = (
@@ -195,8 +199,8 @@ def hand_written(options: Options, tick: Tick) -> None:
             fake: Tensor = generator(torch.randn(n, LATENT_DIM))
             for weight in weights_d:
                 weight.requires_grad_(False)
-            scores = discriminator(fake)
-        loss = F.softplus(-scores.float()).mean()
+            logits = discriminator(fake)
+        loss = F.softplus(-logits.float()).mean()
         optimizer_g.zero_grad()
         loss.backward()
         optimizer_g.step()
@@ -206,9 +210,9 @@ def hand_written(options: Options, tick: Tick) -> None:
 
     def discriminator_step(real: Tensor, fake: Tensor) -> None:
         with options.autocast():
-            scores = discriminator(torch.cat([real, fake]))
-        real_scores, fake_scores = scores.float().chunk(2)
-        loss = (F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()) / 2
+            logits = discriminator(torch.cat([real, fake]))
+        real_logits, fake_logits = logits.float().chunk(2)
+        loss = (F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()) / 2
         optimizer_d.zero_grad()
         loss.backward()
         optimizer_d.step()
@@ -226,9 +230,9 @@ def _batches(options: Options) -> Iterator[Tensor]:
 
 
 class Ticking(Callback):
-    """Ends the turn, after all that other callbacks do in a step."""
+    """End the turn after the step, and after all other callbacks."""
 
-    order = 9
+    priority = 9
 
     def __init__(self, tick: Tick) -> None:
         self.tick = tick
@@ -238,19 +242,19 @@ class Ticking(Callback):
 
 
 def trainer(options: Options, tick: Tick) -> None:
-    """GANTrainer alone."""
+    """Run GANTrainer without other callbacks."""
     _fit(options, [Ticking(tick)])
 
 
 def trainer_full(options: Options, tick: Tick) -> None:
-    """GANTrainer with a progress bar, a CSV log, and a grid each 400 steps."""
+    """Run GANTrainer with a progress bar, a CSV log, and a sample grid every 400 steps."""
     with tempfile.TemporaryDirectory() as folder:
         shown = [ProgressBar(), CSVLog(Path(folder, "log.csv")), SampleGrid(folder)]
         _fit(options, [*shown, Ticking(tick)])
 
 
 def _fit(options: Options, callbacks: list[Callback]) -> None:
-    game = GANTrainer(
+    gan = GANTrainer(
         *own_networks(options), device="cpu", precision=options.precision, callbacks=callbacks
     )
-    game.fit(mnist(options.data), epochs=10**6, batch_size=options.batch_size)
+    gan.fit(mnist(options.data), max_epochs=10**6, batch_size=options.batch_size)

@@ -1,4 +1,4 @@
-"""What figures depend on: the machine, the versions and the commit, to be kept beside them."""
+"""Descriptions of the machine, the versions and the commit, to be saved with measurements."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from typing import Any
 import torch
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
-"""Of the CPU's, those that matrix products depend on."""
+"""CPU flags that matrix products depend on."""
 
 PACKAGES = ("torch", "torchvision", "vanillagan", "pytorch-ignite", "lightning", "torchgan")
-"""What is compared, as far as it is installed."""
+"""Packages whose versions are recorded, if they are installed."""
 
 
 def describe_machine() -> dict[str, Any]:
-    """The CPU, its cores and flags, the system, and the threads that torch takes if not told."""
+    """Return the CPU, its cores and flags, the system, and torch's default number of threads."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
@@ -40,14 +40,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, str]:
-    """The versions of Python and of those of PACKAGES that are installed."""
+    """Return the versions of Python and of the installed PACKAGES."""
     installed = {found.name: found.version for found in distributions()}
     found = {package: installed[package] for package in PACKAGES if package in installed}
     return {"python": platform.python_version()} | found
 
 
 def describe_commit() -> str | None:
-    """The commit of this repository, with "-dirty" if files differ from it, or None without git."""
+    """Return the commit, with "-dirty" if files differ from it; None without git."""
     if shutil.which("git") is None:
         return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -56,15 +56,15 @@ def describe_commit() -> str | None:
 
 
 def describe_command(module: str) -> str:
-    """The command of this run of a module."""
+    """Return the command that runs a module with this run's arguments."""
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def write_figures(path: Path | None, module: str, figures: Any) -> None:
-    """Writes the figures of this run of a module, and what they depend on; nowhere without a path.
+    """Write measurements and their conditions to a JSON file; do nothing without a path.
 
-    The file holds "figures" beside "command", "commit", "machine" and "versions"; dataclasses, such
-    as the timings of `turns`, become mappings of their fields.
+    The file holds "figures", "command", "commit", "machine" and "versions". Dataclasses, such as
+    `Timing`, become mappings of their fields.
     """
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

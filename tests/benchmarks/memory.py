@@ -1,23 +1,21 @@
-"""How much memory does training take, and does it grow?
+"""Measure the memory of training, and its growth.
 
     python -m tests.benchmarks.memory --data FOLDER [--steps 20000] [--json FILE]
 
-First the most memory (peak RSS) that a process of its own has held after 500 steps on MNIST:
+First the peak memory (RSS) of a process after 500 steps on MNIST:
 
-    source      the source's loop: torchvision's MNIST and a DataLoader
+    reference   the reference implementation: torchvision's MNIST and a DataLoader
     trainer     GANTrainer on the same digits, as bytes in memory
 
-Then the memory (RSS) over `--steps` steps of a trainer with all callbacks of examples/mnist.py, a
-CSV log, and the average of the generator's weights, each 200 steps. The growth is that of a line
-fitted to the curve from step 2,000 on, in bytes a step; the losses in `trainer.history`, which are
-kept for good, are 8 bytes a step of it. Linux only.
+Then the memory (RSS) every 200 steps of a run of `--steps` steps, with the recipe and all callbacks
+of examples/mnist.py and a CSV log. The growth is the slope of a line fitted from step 2,000 on, in
+bytes a step; `trainer.history` accounts for 8 bytes a step. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -32,11 +30,10 @@ from tests.benchmarks.turns import take_turns
 from vanillagan import Callback, GANTrainer, StepResult
 from vanillagan.callbacks import (
     Checkpoint,
-    ConsoleLog,
     CSVLog,
     HealthMonitor,
     NaNGuard,
-    ProgressBar,
+    Progress,
     SampleGrid,
     StopOnSignal,
 )
@@ -45,13 +42,13 @@ from vanillagan.datasets import mnist
 PEAK_STEPS = 500
 EVERY = 200
 SETTLED = 2000
-"""The step from which on the growth is fitted."""
+"""First step of the fit of the growth."""
 
 
 class Memory(Callback):
-    """Notes how much memory the process holds, each so many steps."""
+    """Record the memory of the process every 200 steps."""
 
-    order = 3
+    priority = 4
 
     def __init__(self) -> None:
         self.steps: list[int] = []
@@ -75,7 +72,7 @@ def main() -> None:
         parser.error(f"--steps must be at least {SETTLED + EVERY}, for a line from {SETTLED} on")
 
     rows = {
-        "source": partial(loops.source, Options(options.data)),
+        "reference": partial(loops.reference, Options(options.data)),
         "trainer": partial(loops.trainer, Options(options.data)),
     }
     timings = take_turns(rows, rounds=1, steps=PEAK_STEPS // 2)
@@ -86,7 +83,7 @@ def main() -> None:
     for name, peak in peaks.items():
         print(f"{name:10} {peak if isinstance(peak, str) else f'{peak / 1e6:.0f} MB at most'}")
 
-    curve = grow(options.data, options.steps)
+    curve = record(options.data, options.steps)
     settled = curve.steps.index(SETTLED)
     slope = float(np.polyfit(curve.steps[settled:], curve.bytes[settled:], 1)[0])
     print(
@@ -98,35 +95,35 @@ def main() -> None:
     write_figures(options.json, "tests.benchmarks.memory", figures)
 
 
-def grow(root: Path, steps: int) -> Memory:
-    """The memory over so many steps of the recommended recipe with all its callbacks.
+def record(root: Path, steps: int) -> Memory:
+    """Record the memory of a run of the stable recipe with all its callbacks.
 
     Raises:
-        RuntimeError: The run ended before.
+        RuntimeError: The run ended early.
     """
-    data, noted = mnist(root), Memory()
+    data, memory_log = mnist(root), Memory()
     with tempfile.TemporaryDirectory() as folder:
         callbacks = [
-            ProgressBar() if sys.stderr.isatty() else ConsoleLog(),
+            Progress(),
             SampleGrid(Path(folder, "images")),
             CSVLog(Path(folder, "log.csv")),
-            Checkpoint(Path(folder, "checkpoints"), every_epochs=5, keep=1),
+            Checkpoint(Path(folder, "checkpoints"), every_n_epochs=5, keep=1),
             NaNGuard(),
             HealthMonitor(),
             StopOnSignal(),
-            noted,
+            memory_log,
         ]
-        trainer = make_trainer("clean", 0, callbacks)
-        trainer.fit(data, steps=steps)
+        trainer = make_trainer("stable", 0, callbacks)
+        trainer.fit(data, max_steps=steps)
     if trainer.progress.step < steps:
         raise RuntimeError(
             f"`fit` ended at step {trainer.progress.step} of {steps}: {trainer.stop_reason}"
         )
-    return noted
+    return memory_log
 
 
 def memory() -> int:
-    """The memory that this process holds (RSS), in bytes."""
+    """Return the memory of this process (RSS), in bytes."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
     if found is None:
         raise OSError("/proc/self/status has no VmRSS: this needs Linux")

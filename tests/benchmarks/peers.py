@@ -1,7 +1,7 @@
-"""Other libraries' loops, as rows of `turns`, each in the idiom of its documentation.
+"""Training loops of other libraries, each written as in its documentation.
 
-They train the source's networks on MNIST through a DataLoader, with Adam as it comes. Install them
-with the extra `bench`.
+They train the networks of the reference implementation on MNIST through a DataLoader, with
+PyTorch's default Adam. The extra `bench` installs them.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from tests.benchmarks.loops import BETAS, LATENT_DIM, LR, Options, plain_loader, source_networks
+from tests.benchmarks.loops import BETAS, LATENT_DIM, LR, Options, plain_loader, reference_networks
 from tests.benchmarks.turns import Tick
 
 FOREVER = 10**6
-"""Epochs."""
+"""Number of epochs."""
 
 
 def ignite(options: Options, tick: Tick) -> None:
-    """The step of pytorch-ignite's DCGAN example, with its progress bar and running averages.
+    """Run the step of pytorch-ignite's DCGAN example, with its progress bar and running averages.
 
     Source: github.com/pytorch/ignite, examples/gan/dcgan.py.
     """
@@ -30,7 +30,7 @@ def ignite(options: Options, tick: Tick) -> None:
     from ignite.handlers import ProgressBar
     from ignite.metrics import RunningAverage
 
-    generator, discriminator = source_networks(options, sigmoid=True)
+    generator, discriminator = reference_networks(options, sigmoid=True)
     digits = plain_loader(options).dataset
     loader = DataLoader(digits, batch_size=options.batch_size, shuffle=True, drop_last=True)
     bce = nn.BCELoss()
@@ -39,43 +39,43 @@ def ignite(options: Options, tick: Tick) -> None:
     real_labels = torch.ones(options.batch_size, 1)
     fake_labels = torch.zeros(options.batch_size, 1)
 
-    def score(images: Tensor) -> Tensor:
+    def discriminate(images: Tensor) -> Tensor:
         with options.autocast():
-            scores: Tensor = discriminator(images)
-        return scores.float()
+            probabilities: Tensor = discriminator(images)
+        return probabilities.float()
 
     def step(engine: Any, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
         real, _labels = batch
 
         discriminator.zero_grad()
-        scores = score(real)
-        real_loss = bce(scores, real_labels)
-        real_score = scores.mean().item()
+        probabilities = discriminate(real)
+        real_loss = bce(probabilities, real_labels)
+        real_probability = probabilities.mean().item()
         real_loss.backward()
         with options.autocast():
             fake = generator(torch.randn(options.batch_size, LATENT_DIM))
-        scores = score(fake.detach())
-        fake_loss = bce(scores, fake_labels)
-        fake_score = scores.mean().item()
+        probabilities = discriminate(fake.detach())
+        fake_loss = bce(probabilities, fake_labels)
+        fake_probability = probabilities.mean().item()
         fake_loss.backward()
         d_loss = real_loss + fake_loss
         optimizer_d.step()
 
         generator.zero_grad()
-        scores = score(fake)
-        g_loss = bce(scores, real_labels)
-        fooled_score = scores.mean().item()
+        probabilities = discriminate(fake)
+        g_loss = bce(probabilities, real_labels)
+        fooled_probability = probabilities.mean().item()
         g_loss.backward()
         optimizer_g.step()
         return {
             "d_loss": d_loss.item(),
             "g_loss": g_loss.item(),
-            "real_score": real_score,
-            "fake_score": fake_score,
-            "fooled_score": fooled_score,
+            "real_probability": real_probability,
+            "fake_probability": fake_probability,
+            "fooled_probability": fooled_probability,
         }
 
-    names = ["d_loss", "g_loss", "real_score", "fake_score", "fooled_score"]
+    names = ["d_loss", "g_loss", "real_probability", "fake_probability", "fooled_probability"]
     engine = Engine(step)
     for name in names:
         average = RunningAverage(alpha=0.98, output_transform=lambda out, name=name: out[name])
@@ -86,7 +86,7 @@ def ignite(options: Options, tick: Tick) -> None:
 
 
 def lightning(options: Options, tick: Tick) -> None:
-    """Lightning's GAN example: manual optimisation, toggled optimizers, losses on its bar.
+    """Run Lightning's GAN example: manual optimization, toggled optimizers, losses on its bar.
 
     Source: github.com/Lightning-AI/pytorch-lightning,
     examples/pytorch/domain_templates/generative_adversarial_net.py.
@@ -97,7 +97,7 @@ def lightning(options: Options, tick: Tick) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.automatic_optimization = False
-            self.generator, self.discriminator = source_networks(options, sigmoid=False)
+            self.generator, self.discriminator = reference_networks(options, sigmoid=False)
 
         def loss(self, logits: Tensor, target: float) -> Tensor:
             labels = torch.full((len(logits), 1), target).type_as(logits)
@@ -148,7 +148,7 @@ def lightning(options: Options, tick: Tick) -> None:
 
 
 def torchgan(options: Options, tick: Tick) -> None:
-    """torchgan's Trainer with the minimax losses, as its "getting started" has it.
+    """Run torchgan's Trainer with the minimax losses, as in its "getting started".
 
     Source: torchgan.readthedocs.io, a basic example.
     """
@@ -158,9 +158,9 @@ def torchgan(options: Options, tick: Tick) -> None:
 
     if options.precision != "fp32":
         raise NotImplementedError("torchgan's Trainer has no mixed precision")
-    generator, discriminator = source_networks(options, sigmoid=False)
+    generator, discriminator = reference_networks(options, sigmoid=False)
 
-    class SourceGenerator(Generator):
+    class ReferenceGenerator(Generator):
         def __init__(self) -> None:
             super().__init__(LATENT_DIM)
             self.layers = generator
@@ -168,7 +168,7 @@ def torchgan(options: Options, tick: Tick) -> None:
         def forward(self, latent: Tensor) -> Tensor:
             return self.layers(latent)
 
-    class SourceDiscriminator(Discriminator):
+    class ReferenceDiscriminator(Discriminator):
         def __init__(self) -> None:
             super().__init__(1)
             self.layers = discriminator
@@ -184,8 +184,8 @@ def torchgan(options: Options, tick: Tick) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = TickingTrainer(
             {
-                "generator": {"name": SourceGenerator, "optimizer": adam},
-                "discriminator": {"name": SourceDiscriminator, "optimizer": adam},
+                "generator": {"name": ReferenceGenerator, "optimizer": adam},
+                "discriminator": {"name": ReferenceDiscriminator, "optimizer": adam},
             },
             [MinimaxGeneratorLoss(), MinimaxDiscriminatorLoss()],
             device=torch.device("cpu"),

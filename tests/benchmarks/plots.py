@@ -1,10 +1,9 @@
-"""Draws the plots of docs/performance.md from what the benchmarks have written by `--json`.
+"""Draw the plots of docs/performance.md from the files that benchmarks write by `--json`.
 
     python -m tests.benchmarks.plots [--scaling FILE] [--memory FILE] [--quality FILE]
                                      [--out docs/images]
 
-Each file that is given becomes <out>/scaling.png, memory.png or time_to_quality.png. Needs the
-extra `examples`.
+Each file becomes <out>/scaling.png, memory.png or time_to_quality.png. Needs the extra `examples`.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from matplotlib.figure import Figure
 
 LABELS = {
     "batch": "real samples in a batch",
-    "width": "width of the networks, over the source's",
-    "samples": "images in the data, mapped into memory",
-    "d_steps": "steps of D for one of G",
-    "callbacks": "callbacks that hear of each step",
+    "width": "width of the networks, relative to the reference",
+    "samples": "images in a memory-mapped file",
+    "d_steps": "discriminator steps per generator step",
+    "callbacks": "callbacks with `on_step_end`",
 }
 
 
@@ -34,7 +33,7 @@ def main() -> None:
     )
     plots = {"scaling": scaling, "memory": memory, "quality": time_to_quality}
     for name, draw in plots.items():
-        meaning = f"what tests.benchmarks.{draw.__name__} has written"
+        meaning = f"file written by tests.benchmarks.{draw.__name__}"
         parser.add_argument(f"--{name}", type=Path, help=meaning, metavar="FILE")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), metavar="FOLDER")
     options = parser.parse_args()
@@ -47,7 +46,7 @@ def main() -> None:
 
 
 def scaling(figures: dict[str, dict[str, Any]]) -> Figure:
-    """Steps a second along each axis."""
+    """Plot steps per second along each axis."""
     axes = {axis: figures[axis] for axis in LABELS if axis in figures}
     figure = Figure(figsize=(3.2 * len(axes), 3.2), layout="constrained")
     for place, (axis, rows) in zip(
@@ -61,7 +60,7 @@ def scaling(figures: dict[str, dict[str, Any]]) -> Figure:
         place.plot(*zip(*points, strict=True), marker="o", label="measured")
         if isinstance(rows.get("in memory"), dict):
             speed = 1 / statistics.median(rows["in memory"]["seconds"])
-            place.axhline(speed, color="grey", linestyle=":", label="60,000 in memory")
+            place.axhline(speed, color="gray", linestyle=":", label="60,000 in memory")
             place.legend()
         place.set(xscale="symlog" if axis == "callbacks" else "log", xlabel=LABELS[axis])
         places = [x for x, _ in points]
@@ -69,12 +68,12 @@ def scaling(figures: dict[str, dict[str, Any]]) -> Figure:
         place.minorticks_off()
         start_at_zero(place)
         place.grid(alpha=0.3)
-    figure.axes[0].set(ylabel="steps a second")
+    figure.axes[0].set(ylabel="steps per second")
     return figure
 
 
 def memory(figures: dict[str, Any]) -> Figure:
-    """The memory over the steps of a long run."""
+    """Plot the memory over the steps of a long run."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.plot(figures["steps"], [value / 1e6 for value in figures["bytes"]])
@@ -85,37 +84,37 @@ def memory(figures: dict[str, Any]) -> Figure:
 
 
 def start_at_zero(axes: Axes) -> None:
-    """Lets the y axis reach from 0 to a little more than the largest value."""
+    """Let the y axis range from 0 to 1.1 times the largest value."""
     largest = max(max(line.get_ydata()) for line in axes.lines)
     axes.set(ylim=(0, 1.1 * largest))
 
 
 def time_to_quality(figures: dict[str, Any]) -> Figure:
-    """The Frechet distance against seconds: each seed faintly, and the median over them."""
+    """Plot Fréchet distance over seconds: each seed faintly, and the median."""
     runs: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in figures["rows"]:
         runs[row["name"]][row["seed"]].append(row)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, (name, seeds) in enumerate(runs.items()):
-        colour = f"C{number}"
+        color = f"C{number}"
         for rows in seeds.values():
             points = [(row["seconds"], row["frechet"]) for row in rows]
-            axes.plot(*zip(*points, strict=True), color=colour, alpha=0.25, linewidth=0.8)
-        looks = list(zip(*seeds.values(), strict=False))
+            axes.plot(*zip(*points, strict=True), color=color, alpha=0.25, linewidth=0.8)
+        evaluations = list(zip(*seeds.values(), strict=False))
         axes.plot(
-            [statistics.median(row["seconds"] for row in look) for look in looks],
-            [statistics.median(row["frechet"] for row in look) for look in looks],
-            color=colour, marker="o", markersize=3, label=f"{name} (seeds: {len(seeds)})",
+            [statistics.median(row["seconds"] for row in rows) for rows in evaluations],
+            [statistics.median(row["frechet"] for row in rows) for rows in evaluations],
+            color=color, marker="o", markersize=3, label=f"{name} (seeds: {len(seeds)})",
         )  # fmt: skip
     axes.axhline(
-        figures["real"]["frechet"], color="grey", linestyle=":", label="real training images"
+        figures["real"]["frechet"], color="gray", linestyle=":", label="real training images"
     )
     axes.set(
         xscale="log",
         yscale="log",
         xlabel="seconds of training",
-        ylabel="Frechet distance to the test set",
+        ylabel="Fréchet distance to the test set",
     )
     axes.grid(alpha=0.3, which="both")
     axes.legend()

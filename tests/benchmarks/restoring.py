@@ -1,29 +1,29 @@
-"""How well are damaged images repaired? By examples/restore.py, and by simpler means.
+"""Measure the repair of damaged images by examples/restore.py, and by simpler methods.
 
-    python -m tests.benchmarks.restoring --data FOLDER --out restoring/
+    python -m tests.benchmarks.restoring --data FOLDER
 
-Of digits of MNIST's test set and of patches of the two photographs that nothing was trained on,
-with the example's three kinds of holes: PSNR and SSIM of the damaged pixels, and for digits how
-many of those repaired a classifier knows. PSNR is the mean over images, in a range of 2; SSIM is
-the mean over damaged pixels of scikit-image's map. Against
+The images are digits of MNIST's test set, and patches of two photographs that are not in the
+training data, with the example's three kinds of holes. Measured are PSNR and SSIM of the damaged
+pixels, and the share of repaired digits that a classifier recognizes. PSNR is the mean over images,
+in a range of 2; SSIM is the mean of scikit-image's map over damaged pixels. The simpler methods are
 
   mean           the mean of the training images, pixel by pixel
   biharmonic     scikit-image's inpaint_biharmonic
-  neighbour      the training image that is nearest by its known pixels
+  neighbor       the training image whose known pixels are nearest
   blended        the same, blended in
 
-and ours: the latent search, for digits the best of the restarts, unblended and blended, and the
-mean of restarts, which the example shows; for photographs through a GAN of the same patches; and a
-context encoder, trained on the same images for the example's number of batches.
+The library's are GAN inversion (for digits the best restart, unblended and blended, and the mean of
+restarts, as in the example; for photographs with a GAN of the same patches) and a context encoder,
+trained on the same images for the example's number of steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import runpy
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +35,19 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from tests.benchmarks.digits import train_classifier
+from tests.helpers.scripts import load_example
 from vanillagan import EMA, R1, ConvDiscriminator, ConvGenerator, GANTrainer
 from vanillagan.applications.blending import blend
-from vanillagan.applications.inpainting import inpaint
-from vanillagan.applications.latent_search import LatentSearch
-from vanillagan.data import ByteImages
+from vanillagan.applications.inversion import GANInversion, inpaint
+from vanillagan.callbacks import NaNGuard, Progress
 from vanillagan.datasets import mnist
 from vanillagan.metrics import extract_features
-from vanillagan.optimizers import adam
+from vanillagan.player import adam
 
-EXAMPLE = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "restore.py"))
+EXAMPLE = load_example("restore")
 SHOWN = 12
 HIGHEST_PSNR = 60.0
-"""What a hole that is filled without any error counts as, in dB."""
+"""PSNR of a hole that is filled without error, in dB."""
 
 
 def main() -> None:
@@ -59,11 +59,10 @@ def main() -> None:
     parser.add_argument("--digits", type=int, default=500, help="test digits (default: 500)")
     parser.add_argument("--patches", type=int, default=200, help="patches (default: 200)")
     parser.add_argument("--steps", type=int, help="as of the example")
-    parser.add_argument("--checkpoint", type=Path, metavar="FOLDER",
-                        help="the --out of an earlier run of this, or of the example; what isn't "
-                        "there is trained")  # fmt: skip
+    parser.add_argument("--resume", action="store_true",
+                        help="use networks that an earlier run has trained in --out")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("restoring"), metavar="FOLDER")
+    parser.add_argument("--out", type=Path, default=Path("runs/restoring"), metavar="FOLDER")
     options = parser.parse_args()
     options.device, options.quick = "cpu", False
     options.out.mkdir(parents=True, exist_ok=True)
@@ -76,29 +75,29 @@ def main() -> None:
 
 
 def measure_digits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The table of digits, after each kind of damage."""
+    """Yield the table of digits after each kind of damage."""
     data, test = (mnist(options.data, train=train, download=False) for train in (True, False))
     classifier = train_classifier(data)
     trainer = EXAMPLE["make_digit_trainer"](options)
-    learn(trainer, options, "digits.pt", data, EXAMPLE["DIGIT_STEPS"], batch_size=64)
+    EXAMPLE["learn"](trainer, options, lambda: data, EXAMPLE["DIGIT_STEPS"])
     damage = list(EXAMPLE["DIGIT_MASKS"].values())
-    encoder = EXAMPLE["make_context_trainer"]((1, 28, 28), damage, options)
-    learn(encoder, options, "digits_encoder.pt", data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
+    encoder = EXAMPLE["make_context_trainer"]((1, 28, 28), damage, options, "digits_encoder")
+    EXAMPLE["learn"](encoder, options, lambda: data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
     images, labels = test[: options.digits]
     training, _ = data[:]
     results: dict[str, Any] = {"whole": {"accuracy": accuracy(classifier, images, labels)}}
     for kind, sampler in EXAMPLE["DIGIT_MASKS"].items():
         masks = sampler(len(images), torch.Generator().manual_seed(options.seed))
-        filled = simple_means(images, masks, training)
-        mean = EXAMPLE["SEARCH"]
+        filled = simple_methods(images, masks, training)
+        mean = EXAMPLE["INVERSION"]
         best = replace(mean, temperature=0.0)
         for name, how in {
-            "best, unblended": {"search": best, "blending": False},
-            "best of restarts": {"search": best},
-            "mean of restarts": {"search": mean},
+            "best, unblended": {"inversion": best, "blending": False},
+            "best of restarts": {"inversion": best},
+            "mean of restarts": {"inversion": mean},
         }.items():
-            filled[name] = EXAMPLE["repair"](trainer, images, masks, seed=options.seed, **how)
-        filled["context encoder"] = EXAMPLE["fill_with"](encoder)(images, masks).clamp(-1, 1)
+            filled[name] = EXAMPLE["fill_digits"](trainer, images, masks, seed=options.seed, **how)
+        filled["context encoder"] = EXAMPLE["filler"](encoder)(images, masks).clamp(-1, 1)
         results[kind] = judge(filled, images, masks, classifier, labels)
         report(f"digits, {kind}", results[kind])
         picture(options.out / f"digits_{kind}.png", images, masks, filled)
@@ -106,69 +105,54 @@ def measure_digits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def measure_photos(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The table of patches of photographs, after each kind of damage."""
-    data = EXAMPLE["photo_patches"](options.seed)
+    """Yield the table of patches of photographs after each kind of damage."""
+    cut = partial(EXAMPLE["photo_patches"], size=EXAMPLE["PATCH"])
+    data = cut(EXAMPLE["TRAINED_ON"], EXAMPLE["PATCHES"], seed=options.seed)
     training = data[:]
-    images = EXAMPLE["photo_patches"](options.seed + 1, EXAMPLE["UNSEEN"], options.patches)[:]
+    images = cut(EXAMPLE["UNSEEN"], options.patches, seed=options.seed + 1)[:]
     trainer = EXAMPLE["make_photo_trainer"](options)
-    learn(trainer, options, "photos.pt", data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
+    EXAMPLE["learn"](trainer, options, lambda: data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
     players = unconditional_gan(options, training)
     results = {}
     for kind, sampler in EXAMPLE["PHOTO_MASKS"].items():
         masks = sampler(len(images), torch.Generator().manual_seed(options.seed))
-        filled = simple_means(images, masks, training)
-        filled["latent search"] = torch.cat(
+        filled = simple_methods(images, masks, training)
+        filled["GAN inversion"] = torch.cat(
             [
-                inpaint(*players, *part, search=LatentSearch(4, 500, 60), seed=options.seed)
+                inpaint(*players, *part, inversion=GANInversion(4, 500, 60), seed=options.seed)
                 for part in zip(images.split(20), masks.split(20), strict=True)
             ]
         )
-        filled["context encoder"] = EXAMPLE["fill_with"](trainer)(images, masks).clamp(-1, 1)
+        filled["context encoder"] = EXAMPLE["filler"](trainer)(images, masks).clamp(-1, 1)
         results[kind] = judge(filled, images, masks)
         report(f"photos, {kind}", results[kind])
         picture(options.out / f"photos_{kind}.png", images, masks, filled)
         yield results
 
 
-def learn(
-    trainer: GANTrainer,
-    options: argparse.Namespace,
-    name: str,
-    data: ByteImages,
-    steps: int,
-    *,
-    batch_size: int,
-) -> None:
-    """As the example does, but trains what no earlier run has learned."""
-    options = argparse.Namespace(**vars(options))
-    if options.checkpoint is not None and not (options.checkpoint / name).exists():
-        options.checkpoint = None
-    EXAMPLE["learn"](trainer, options, name, lambda: data, steps, batch_size=batch_size)
-
-
 def unconditional_gan(options: argparse.Namespace, patches: Tensor) -> tuple[nn.Module, nn.Module]:
-    """A generator of patches and its discriminator, for the latent search."""
+    """Train a generator of patches and its discriminator, for GAN inversion."""
     torch.manual_seed(options.seed)
     shape = tuple(patches.shape[1:])
     trainer = GANTrainer(
-        ConvGenerator(64, shape, width=16, patch=2),
-        ConvDiscriminator(shape, width=16, patch=2),
+        ConvGenerator(64, shape, base_channels=16, patch_size=2),
+        ConvDiscriminator(shape, base_channels=16, patch_size=2),
         penalties=[R1(0.5, every=4)],
         ema=EMA(0.99),
         generator_optimizer=adam(4e-4, (0.0, 0.99)),
         discriminator_optimizer=adam(4e-4, (0.0, 0.99)),
-        callbacks=EXAMPLE["watching"](),
+        callbacks=[Progress(), NaNGuard()],
         device=options.device,
     )
-    trainer.fit(patches, steps=options.steps or EXAMPLE["PHOTO_STEPS"], batch_size=16)
+    trainer.fit(patches, max_steps=options.steps or EXAMPLE["PHOTO_STEPS"], batch_size=16)
     save_image(trainer.sample(64, seed=0), options.out / "photos_gan.png", normalize=True)
     return trainer.ema.network, trainer.discriminator
 
 
-def simple_means(images: Tensor, masks: Tensor, training: Tensor) -> dict[str, Tensor]:
-    """What has to be beaten."""
+def simple_methods(images: Tensor, masks: Tensor, training: Tensor) -> dict[str, Tensor]:
+    """Repair the images by the simpler methods."""
     damaged = masks > 0
-    nearest = neighbours(images, ~damaged, training)
+    nearest = neighbors(images, ~damaged, training)
     smooth = [
         inpaint_biharmonic(image.movedim(0, -1).numpy(), hole[0].numpy(), channel_axis=-1)
         for image, hole in zip(images, damaged, strict=True)
@@ -176,13 +160,13 @@ def simple_means(images: Tensor, masks: Tensor, training: Tensor) -> dict[str, T
     return {
         "mean": training.mean(0).where(damaged, images),
         "biharmonic": torch.tensor(np.stack(smooth)).movedim(-1, 1).to(images).clamp(-1, 1),
-        "neighbour": nearest.where(damaged, images),
+        "neighbor": nearest.where(damaged, images),
         "blended": blend(images, nearest, masks),
     }
 
 
-def neighbours(images: Tensor, known: Tensor, training: Tensor) -> Tensor:
-    """The training images that are nearest by each image's own known pixels."""
+def neighbors(images: Tensor, known: Tensor, training: Tensor) -> Tensor:
+    """Return the training images that are nearest by each image's known pixels."""
     rows, weights = images.flatten(1), known.expand_as(images).flatten(1).float()
     data = training.flatten(1)
     # |w (x - y)|^2 without |w x|^2, which is the same for all y
@@ -197,7 +181,7 @@ def judge(
     classifier: nn.Module | None = None,
     labels: Tensor | None = None,
 ) -> dict[str, dict[str, float]]:
-    """PSNR and SSIM of the damaged pixels, and the classifier's accuracy."""
+    """Return PSNR and SSIM of the damaged pixels, and the classifier's accuracy."""
     holes = masks.expand_as(images)
     results = {}
     for name, repaired in filled.items():
@@ -229,7 +213,7 @@ def accuracy(classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
 def report(title: str, results: dict[str, dict[str, float]]) -> None:
     print(title)
     for name, row in results.items():
-        known = f", {row['accuracy']:.1%} known" if "accuracy" in row else ""
+        known = f", {row['accuracy']:.1%} recognized" if "accuracy" in row else ""
         print(
             f"  {name:18} PSNR {row['psnr']:5.2f} +- {row['psnr_se']:.2f} dB, "
             f"SSIM {row['ssim']:.3f}{known}",
@@ -238,7 +222,7 @@ def report(title: str, results: dict[str, dict[str, float]]) -> None:
 
 
 def picture(path: Path, images: Tensor, masks: Tensor, filled: dict[str, Tensor]) -> None:
-    """Rows: before, damage, then each repair in the order of the table."""
+    """Save rows of images: before, damage, then each repair in the order of the table."""
     rows = [images, images.where(masks == 0, 0), *filled.values()]
     shown = torch.cat([row[:SHOWN] for row in rows])
     save_image(shown.clamp(-1, 1).add(1).div(2), path, nrow=SHOWN)

@@ -1,23 +1,21 @@
-"""How does the cost of a step grow with the batch, the networks, the data, the game, the callbacks?
+"""Measure how the time of a step depends on batch, networks, data and callbacks.
 
     python -m tests.benchmarks.scaling [--axes AXIS ...] [--rounds 8] [--steps 50] [--json FILE]
 
-One figure is varied at a time, from perceptrons with the source's widths, batch 64, 60,000 images,
-one step of D and no callbacks:
+One number is varied at a time, from MLPs with the reference implementation's widths, batch size 64,
+60,000 images, one discriminator step and no callbacks:
 
     batch        16, 64, 256, 1024, 4096
-    width        the hidden layers of both networks, a quarter to four times the source's
-    samples      60,000, 600,000 and 6,000,000 images in a file of 4.7 GB mapped into memory, as
-                 `ByteImages(torch.from_file(...))` reads it; the first row of the axis has 60,000
-                 in memory for comparison
+    width        hidden layers of both networks, a quarter to four times the reference's
+    samples      60,000, 600,000 and 6,000,000 images in a memory-mapped file of 4.7 GB, by
+                 `ByteImages(torch.from_file(...))`; the first row has 60,000 in memory
     d_steps      1, 2, 4, 8
-    callbacks    0, 1, 4, 16, 64 that hear of each step and do nothing
+    callbacks    0, 1, 4, 16, 64 callbacks with an empty `on_step_end`
 
-The file is written here, of random bytes, into --folder, and is in the disk's cache afterwards if
-memory has room for it; a file that isn't costs what the disk takes to read 64 places for a batch.
-The rows of an axis take turns, each in a process of its own; a row's time includes what an epoch's
-start takes where a turn comes to it. Those of the samples don't, so the start of an epoch, which
-draws its order, is timed apart for each of the sizes.
+The file of random bytes is written to --folder. It then is in the disk cache if memory suffices;
+otherwise a batch costs 64 reads from the disk. The rows of an axis take turns, each in its own
+process. A row's time includes starts of epochs that fall into its turns. Rows of the axis samples
+have none, so the start of an epoch, which draws the sample order, is timed separately.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from tests.benchmarks.machine import write_figures
 from tests.benchmarks.turns import Tick, take_turns
 from vanillagan import Callback, Discriminator, GANTrainer, Generator, StepResult
 from vanillagan.data import ByteImages
-from vanillagan.sources import Order
+from vanillagan.data.epoch_sampler import EpochSampler
 
 SHAPE = (1, 28, 28)
 PIXELS = 784
@@ -53,8 +51,8 @@ AXES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-class Listener(Callback):
-    """Hears of each step."""
+class Empty(Callback):
+    """Do nothing at the end of each step."""
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         pass
@@ -67,7 +65,9 @@ def main() -> None:
     parser.add_argument("--axes", choices=AXES, nargs="+", default=list(AXES))
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=50, help="steps of a row in each round")
-    parser.add_argument("--folder", type=Path, help="where 4.7 GB have room, for the samples")
+    parser.add_argument(
+        "--folder", type=Path, help="a folder with 4.7 GB of space, for the samples"
+    )
     parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
     options = parser.parse_args()
 
@@ -87,12 +87,12 @@ def main() -> None:
             if axis == "samples":
                 figures["epoch_start_seconds"] = {str(n): time_epoch_start(n) for n in SIZES}
                 for name, seconds in figures["epoch_start_seconds"].items():
-                    print(f"{axis:10} {name:>10} {seconds * 1e3:8.1f} ms an epoch's start")
+                    print(f"{axis:10} {name:>10} {seconds * 1e3:8.1f} ms for the start of an epoch")
             write_figures(options.json, "tests.benchmarks.scaling", figures)
 
 
 def write_images(path: Path, count: int) -> None:
-    """Writes random images, all different, to be read back from the disk's cache."""
+    """Write random images, all different."""
     rng = torch.Generator().manual_seed(0)
     with path.open("wb") as file:
         for _ in range(count // SAMPLES):
@@ -101,12 +101,12 @@ def write_images(path: Path, count: int) -> None:
 
 
 def time_epoch_start(samples: int, *, times: int = 5) -> float:
-    """The seconds until an epoch of so many samples has the indices of its first batch."""
-    order = Order(seed=0, length=samples, batch_size=64)
+    """Return the seconds until the indices of an epoch's first batch are known."""
+    sampler = EpochSampler(seed=0, length=samples, batch_size=64)
     seconds = []
     for epoch in range(times):
         started = time.perf_counter()
-        next(order.batches(epoch, skip=0))
+        next(sampler.batches(epoch, skip=0))
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 
@@ -133,9 +133,9 @@ def train(
         Discriminator(hidden=tuple(int(width * units) for units in (512, 256))),
         discriminator_steps=discriminator_steps,
         device="cpu",
-        callbacks=[*(Listener() for _ in range(callbacks)), Ticking(tick)],
+        callbacks=[*(Empty() for _ in range(callbacks)), Ticking(tick)],
     )
-    trainer.fit(ByteImages(images), epochs=sys.maxsize, batch_size=batch_size)
+    trainer.fit(ByteImages(images), max_epochs=sys.maxsize, batch_size=batch_size)
 
 
 if __name__ == "__main__":

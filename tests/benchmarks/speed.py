@@ -1,30 +1,30 @@
-"""How long does a training step take, beside the source's loop, its peers, and the limit?
+"""Measure the time of a training step, compared with other loops, libraries, and a lower limit.
 
     python -m tests.benchmarks.speed --data FOLDER [--rows NAME ...] [--batch-sizes 64 256 1024]
-        [--precisions fp32 bf16] [--networks perceptron conv] [--threads N] [--repeat N]
+        [--precisions fp32 bf16] [--networks mlp conv] [--threads N] [--repeat N]
         [--json FILE]
 
 Every row trains on MNIST on the CPU. The rows of a comparison take turns in one run (see
-`turns.py`), so that a machine whose speed drifts slows all of them; the figures to trust are the
-ratios of medians. A row that doesn't run says why.
+`turns.py`), so that a drift of the machine's speed affects all of them; the reliable figures are
+the ratios of medians. For a row that can't run the error is printed.
 
-    source          the source's loop: torchvision's DataLoader with PIL transforms, BCELoss on
-                    sigmoids, Adam as it comes, .item() in each step
+    reference       the reference implementation, PyTorch-GAN's gan.py: torchvision's DataLoader
+                    with PIL transforms, BCELoss on sigmoids, default Adam, .item() in each step
     ignite          pytorch-ignite's DCGAN example: an Engine, ProgressBar, RunningAverage
-    lightning       Lightning's GAN example: manual optimisation, losses on its progress bar
+    lightning       Lightning's GAN example: manual optimization, losses on its progress bar
     torchgan        torchgan's Trainer with the minimax losses
-    hand-written    the best loop by hand of the trainer's mathematics: data in memory, batched
-                    indexing, fused Adam, D frozen in G's step, one forward of D over real and fake,
-                    losses from logits
-    trainer         GANTrainer alone
-    trainer, full   GANTrainer with a progress bar, a CSV log, and a grid each 400 steps
+    hand-written    the trainer's mathematics in the fastest loop by hand: data in memory, batched
+                    indexing, fused Adam, the discriminator frozen in the generator's step, one
+                    forward pass over real and fake samples, losses from logits
+    trainer         GANTrainer without other callbacks
+    trainer, full   GANTrainer with a progress bar, a CSV log, and a grid every 400 steps
     limit           the matrix products or convolutions of a step and fused Adam, nothing else
 
-source, ignite, lightning and torchgan train the networks as the source writes them; the extra
-`bench` installs the peers. A comparison of all rows takes a few minutes at batch 64 on two cores.
-Processes of the same program differ in speed by themselves: `--repeat` runs each row that many
-times and shows by how much. The costs of the log and of grids show in turns of 400 steps
-(`--steps 400`), since a grid comes each 400 steps.
+reference, ignite, lightning and torchgan train the networks of the reference implementation; the
+extra `bench` installs the libraries. All rows take a few minutes at batch size 64 on two cores.
+Processes of the same program differ in speed: `--repeat` runs each row that many times and shows by
+how much. The costs of the log and of grids show with `--steps 400`, as a grid is saved every 400
+steps.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.benchmarks.machine import write_figures
 from tests.benchmarks.turns import Row, Timing, take_turns
 
 ROWS = {
-    "source": loops.source,
+    "reference": loops.reference,
     "ignite": peers.ignite,
     "lightning": peers.lightning,
     "torchgan": peers.torchgan,
@@ -50,7 +50,7 @@ ROWS = {
     "trainer, full": loops.trainer_full,
     "limit": limit.limit,
 }
-REFERENCES = ("source", "hand-written", "limit")
+BASELINES = ("reference", "hand-written", "limit")
 
 
 def main() -> None:
@@ -89,9 +89,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64])
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32"])
-    parser.add_argument(
-        "--networks", nargs="+", choices=["perceptron", "conv"], default=["perceptron"]
-    )
+    parser.add_argument("--networks", nargs="+", choices=["mlp", "conv"], default=["mlp"])
     parser.add_argument("--rounds", type=int, default=40, help="rounds that are counted")
     parser.add_argument("--steps", type=int, default=20, help="steps of a row in each round")
     parser.add_argument("--threads", type=int, help="of each row; torch's own choice if left out")
@@ -101,7 +99,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def name_rows(names: list[str], options: Options, repeat: int) -> dict[str, Row]:
-    """The rows of a comparison, those of the same program numbered from the second on."""
+    """Return the rows of a comparison; repeated ones are numbered from the second on."""
     return {
         name if number == 1 else f"{name} ({number})": partial(ROWS[name], options)
         for number in range(1, 1 + repeat)
@@ -110,8 +108,8 @@ def name_rows(names: list[str], options: Options, repeat: int) -> dict[str, Row]
 
 
 def table(outcomes: dict[str, Timing | str], batch_size: int) -> str:
-    """The comparison for people: a line for each row."""
-    heads = ["ms a step", "images/s", *(f"of {name}" for name in REFERENCES), "peak MB"]
+    """Format a comparison, one line a row."""
+    heads = ["ms a step", "images/s", *(f"of {name}" for name in BASELINES), "peak MB"]
     width = max(14, *map(len, outcomes))
     lines = [" " * width + "".join(f"{head:>16}" for head in heads)]
     medians = {name: row.median for name, row in outcomes.items() if isinstance(row, Timing)}
@@ -119,7 +117,7 @@ def table(outcomes: dict[str, Timing | str], batch_size: int) -> str:
         if isinstance(row, str):
             lines.append(f"{name:{width}}  does not run: {row}")
             continue
-        ratios = [f"{row.median / medians[r]:.2f}" if r in medians else "-" for r in REFERENCES]
+        ratios = [f"{row.median / medians[r]:.2f}" if r in medians else "-" for r in BASELINES]
         speed = f"{batch_size / row.median:,.0f}"
         cells = [f"{row.median * 1e3:.2f}", speed, *ratios, f"{row.peak_memory / 1e6:,.0f}"]
         lines.append(f"{name:{width}}" + "".join(f"{cell:>16}" for cell in cells))
@@ -127,7 +125,7 @@ def table(outcomes: dict[str, Timing | str], batch_size: int) -> str:
 
 
 def figures(row: Timing | str, batch_size: int) -> dict[str, Any]:
-    """The row for programs."""
+    """Return the figures of a row for the JSON file."""
     if isinstance(row, str):
         return {"error": row}
     return {

@@ -1,18 +1,18 @@
-"""How long until something happens? Imports, and the first step of examples/mnist.py.
+"""Measure the time of imports, and of the first step of examples/mnist.py.
 
     python -m tests.benchmarks.startup --data FOLDER [--rounds 15] [--json FILE]
 
-Each row is a fresh process, and the rows take turns. The seconds are those of the whole process,
-which ends at once (`os._exit`) when the row's work is done. The first round, which fills the disk's
-cache and writes bytecode, is dropped.
+Each row is a new process, and the rows take turns. The seconds are those of the whole process,
+which exits immediately (`os._exit`) when the row's work is done. The first round, which fills the
+disk cache and writes bytecode, is dropped.
 
     torch                 import torch
-    vanillagan            import torch, vanillagan; its ratio is that to torch
+    vanillagan            import torch, vanillagan; with the ratio to torch
     torchvision           import torch, torchvision
-    first step            python examples/mnist.py until its first step is done; its ratio is that
+    first step            python examples/mnist.py until the end of its first step; with the ratio
                           to torchvision
 
-Beside them, for the first two, the ratio of the seconds of the import statements alone.
+The second ratio is that of the seconds inside the process, from its first statement on.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def first_step(trainer, batch):
 
 GANTrainer.train_step = first_step
 sys.argv = sys.argv[1:]
+sys.path.insert(0, "examples")
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 PROGRAMS = {
@@ -95,7 +96,7 @@ def main() -> None:
 
 
 def run(program: str, words: list[str]) -> tuple[float, float]:
-    """The seconds of a fresh process, and those that it counts itself, from its first statement."""
+    """Return the seconds of a new process, and those from its first statement on."""
     started = time.perf_counter()
     command = [sys.executable, "-c", FRAME + program, *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

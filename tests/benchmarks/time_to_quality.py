@@ -1,26 +1,27 @@
-"""How long until digits are good? Frechet distance against seconds of training.
+"""Measure the seconds of training until digits reach the quality of the reference implementation.
 
-    python -m tests.benchmarks.time_to_quality --data FOLDER --out FOLDER
-        [--recipes clean large ...] [--seeds 0 1 2 3 4] [--source-epochs 100]
+    python -m tests.benchmarks.time_to_quality --data FOLDER [--out FOLDER]
+        [--recipes stable large ...] [--seeds 0 1 2 3 4] [--reference-epochs 100]
 
-The source's loop is looked at each 5 epochs, and the recipes after the parts of the first epochs
-below; between looks alone the clock runs, so reading the data before and measuring don't count. An
-epoch of the source counts what it takes as the source describes it, timed here over 300 steps at
-first; the run itself reads the same batches from memory, which is faster and changes no bit. A look
-is the Frechet distance of 10,000 samples to the test set, on the features of a classifier that is
-trained once; of the source's samples in training mode, which it shows itself, and in eval mode the
-better ones count. For each recipe and seed:
+The reference implementation (PyTorch-GAN's gan.py) is evaluated every 5 epochs, and the recipes
+after the numbers of epochs below. Reading the data and evaluations are not counted as training. An
+epoch of the reference counts the seconds of the loop as published, timed first over 300 steps; the
+run itself reads the same batches from memory, which is faster and gives identical results. An
+evaluation is the Fréchet distance of 10,000 samples to the test set, in the features of a
+classifier that is trained once. The reference is sampled in training mode, as it does itself, and
+in eval mode; the better value counts. For each recipe and seed:
 
-    target      the best distance that the source's loop of that seed has shown
-    speed-up    the seconds that the source took to it, over those of the recipe to its first look
-                at a distance as good; 0 where it has shown none
+    target      best distance of the reference implementation with that seed
+    speed-up    seconds of the reference to the target, divided by those of the recipe to its first
+                evaluation that is as good; 0 if there is none
 
-Runs of one seed follow each other, the source's last. Every look is written at once to
-FOLDER/quality.json, and the classifier to FOLDER/judge.pt: the command goes on from there, where a
-run that was cut off begins anew.
+Runs of one seed follow each other, the reference last. Each evaluation is written to
+FOLDER/quality.json at once, and the classifier to FOLDER/judge.pt. Started again, the command
+continues with the runs that are incomplete, from their beginning.
 
-    clean       the recipe of examples/mnist.py
-    large       in batches of 1024, Adam twice as fast, and an average over 100 steps
+    stable      the recipe of examples/mnist.py; learning rates fall over the second half of the run
+    large       the same in batches of 1024, with twice the learning rates and an average over 100
+                steps
     large-bf16  the same in bf16
 """
 
@@ -40,24 +41,31 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from tests.benchmarks.digits import Judge
-from tests.benchmarks.loops import LATENT_DIM, Options, source, source_networks, train_as_source
+from tests.benchmarks.loops import (
+    LATENT_DIM,
+    Options,
+    reference,
+    reference_networks,
+    train_as_reference,
+)
 from tests.benchmarks.machine import write_figures
 from tests.benchmarks.recipes import make_trainer
-from vanillagan import EMA, R1, Discriminator, GANTrainer, Generator
-from vanillagan.data import ByteImages, normal_latent
+from tests.benchmarks.stopwatch import Stopwatch
+from vanillagan import EMA, Callback, Discriminator, GANTrainer, Generator, recipes
+from vanillagan.data import ByteImages, normal_latents
 from vanillagan.datasets import mnist
-from vanillagan.optimizers import adam
+from vanillagan.player import adam
 from vanillagan.sampling import draw_samples
 
 EPOCHS = (0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12)
-"""When recipes are looked at."""
+"""Numbers of epochs after which recipes are evaluated."""
 
 EVERY = 5
-"""Epochs between two looks at the source."""
+"""Epochs between two evaluations of the reference implementation."""
 
 
 class Variant(NamedTuple):
-    """What is varied of the recipe of examples/mnist.py; the average is over 100 steps."""
+    """Changes to the stable recipe; the average is over 100 steps."""
 
     lr: float
     batch_size: int
@@ -70,14 +78,14 @@ VARIANTS = {
 }
 
 
-class Look(Protocol):
-    """Judges samples; of several sets, the best one counts."""
+class Evaluate(Protocol):
+    """Evaluate samples; of several sets, the best one counts."""
 
     def __call__(self, epoch: float, seconds: float, *samples: Tensor) -> None: ...
 
 
 class Ended(Exception):  # noqa: N818 - it is no error
-    """The source's loop, which has no end, has had its epochs."""
+    """Ends the reference implementation's loop, which has no end."""
 
 
 def main() -> None:
@@ -85,13 +93,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER")
-    parser.add_argument("--recipes", choices=("clean", *VARIANTS), nargs="*", default=["clean"])
+    parser.add_argument("--recipes", choices=("stable", *VARIANTS), nargs="*", default=["stable"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--epochs", type=float, default=8, help="the last look at the recipes")
+    parser.add_argument("--epochs", type=float, default=8, help="length of the recipes' runs")
     parser.add_argument(
-        "--source-epochs", type=int, default=100, help="the last look at the source; 0 for none"
+        "--reference-epochs",
+        type=int,
+        default=100,
+        help="length of the reference's run; 0 for none",
     )
-    parser.add_argument("--out", type=Path, default=Path("time_to_quality"), metavar="FOLDER")
+    parser.add_argument("--out", type=Path, default=Path("runs/time_to_quality"), metavar="FOLDER")
     options = parser.parse_args()
 
     data = mnist(options.data)
@@ -101,19 +112,19 @@ def main() -> None:
     for seed in options.seeds:
         for recipe in options.recipes:
             epochs = [epoch for epoch in EPOCHS if epoch <= options.epochs]
-            with_looks = record.run(recipe, seed, last=epochs[-1])
-            if with_looks is not None:
-                train_recipe(recipe, seed, data, epochs, with_looks)
-        epochs = list(range(EVERY, options.source_epochs + 1, EVERY))
+            evaluate = record.run(recipe, seed, last=epochs[-1])
+            if evaluate is not None:
+                train_recipe(recipe, seed, data, epochs, evaluate)
+        epochs = list(range(EVERY, options.reference_epochs + 1, EVERY))
         if epochs:
-            with_looks = record.run("source", seed, last=epochs[-1])
-            if with_looks is not None:
-                train_source(seed, data, epochs, record.source_epoch(options.data), with_looks)
+            evaluate = record.run("reference", seed, last=epochs[-1])
+            if evaluate is not None:
+                train_reference(seed, data, epochs, record.reference_epoch(options.data), evaluate)
     summarize(record.rows, options.recipes, options.seeds)
 
 
 class Record:
-    """All looks so far, in a file."""
+    """All evaluations so far, in a file."""
 
     def __init__(self, path: Path, judge: Judge) -> None:
         self.path = path
@@ -124,40 +135,40 @@ class Record:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """A mapping for each look."""
+        """Mappings, one for each evaluation."""
         rows: list[dict[str, Any]] = self.figures["rows"]
         return rows
 
-    def source_epoch(self, root: Path) -> float:
-        """The seconds an epoch of the source's loop takes, timed the first time it is asked for."""
-        if "source_epoch" not in self.figures:
-            self.figures["source_epoch"] = time_source(root)
-        seconds: float = self.figures["source_epoch"]
+    def reference_epoch(self, root: Path) -> float:
+        """Return the seconds of an epoch of the reference, timed at the first call."""
+        if "reference_epoch" not in self.figures:
+            self.figures["reference_epoch"] = time_reference(root)
+        seconds: float = self.figures["reference_epoch"]
         return seconds
 
-    def run(self, name: str, seed: int, *, last: float) -> Look | None:
-        """Begins a run, or gives None if it was looked at to its last epoch before."""
+    def run(self, name: str, seed: int, *, last: float) -> Evaluate | None:
+        """Start a run; return None if it is complete."""
         before = [row for row in self.rows if (row["name"], row["seed"]) == (name, seed)]
         if any(row["epoch"] == last for row in before):
             return None
         self.figures["rows"] = [row for row in self.rows if row not in before]
 
-        def look(epoch: float, seconds: float, *samples: Tensor) -> None:
+        def evaluate(epoch: float, seconds: float, *samples: Tensor) -> None:
             row = {"name": name, "seed": seed, "epoch": epoch, "seconds": seconds}
             judged = [self.judge(some) for some in samples]
             self.rows.append(row | min(judged, key=lambda figures: figures["frechet"]))
             write_figures(self.path, "tests.benchmarks.time_to_quality", self.figures)
             print(
                 f"{name:9} seed {seed} epoch {epoch:7.3f} {seconds:7.1f} s: "
-                f"Frechet distance {self.rows[-1]['frechet']:.1f}",
+                f"Fréchet distance {self.rows[-1]['frechet']:.1f}",
                 flush=True,
             )
 
-        return look
+        return evaluate
 
 
 def find_judge(path: Path, data: ByteImages, root: Path) -> Judge:
-    """The judge of an earlier run, or a new one."""
+    """Return the judge of an earlier run, or a new one."""
     if path.exists():
         judge: Judge = torch.load(path, weights_only=False)
     else:
@@ -166,38 +177,38 @@ def find_judge(path: Path, data: ByteImages, root: Path) -> Judge:
     return judge
 
 
-def train_recipe(recipe: str, seed: int, data: ByteImages, epochs: list[float], look: Look) -> None:
-    """Trains a recipe, and looks at it on the way."""
-    trainer, batch_size = make(recipe, seed)
-    seconds = 0.0
-    for epoch in epochs:
-        started = time.perf_counter()
-        trainer.fit(data, steps=round(epoch * len(data) / batch_size), batch_size=batch_size)
-        seconds += time.perf_counter() - started
-        look(epoch, seconds, trainer.sample(10_000, seed=seed))
+def train_recipe(
+    recipe: str, seed: int, data: ByteImages, epochs: list[float], evaluate: Evaluate
+) -> None:
+    """Train a recipe, and evaluate it after some epochs."""
+    batch_size = VARIANTS[recipe].batch_size if recipe in VARIANTS else Options.batch_size
+    steps = {round(epoch * len(data) / batch_size): epoch for epoch in epochs}
+
+    def evaluate_step(trainer: GANTrainer, seconds: float) -> None:
+        evaluate(steps[trainer.progress.step], seconds, trainer.sample(10_000, seed=seed))
+
+    trainer = make(recipe, seed, [Stopwatch(steps, evaluate_step)])
+    trainer.fit(data, max_steps=max(steps), batch_size=batch_size)
 
 
-def make(recipe: str, seed: int) -> tuple[GANTrainer, int]:
-    """The trainer of a recipe, and its batch size."""
+def make(recipe: str, seed: int, callbacks: list[Callback]) -> GANTrainer:
+    """Return the trainer of a recipe."""
     if recipe not in VARIANTS:
-        return make_trainer(recipe, seed, []), 64
+        return make_trainer(recipe, seed, callbacks)
     variant = VARIANTS[recipe]
     torch.manual_seed(seed)
-    trainer = GANTrainer(
-        Generator(),
-        Discriminator(),
-        penalties=[R1(0.5, every=4)],
-        ema=EMA(0.99),
-        generator_optimizer=adam(variant.lr, (0.0, 0.99)),
-        discriminator_optimizer=adam(2 * variant.lr, (0.0, 0.99)),
-        precision=variant.precision,
-        seed=seed,
-    )
-    return trainer, variant.batch_size
+    changes = {
+        "ema": EMA(0.99),
+        "generator_optimizer": adam(variant.lr, (0.0, 0.99)),
+        "discriminator_optimizer": adam(2 * variant.lr, (0.0, 0.99)),
+        "precision": variant.precision,
+    }
+    options: dict[str, Any] = recipes.stable() | changes
+    return GANTrainer(Generator(), Discriminator(), **options, seed=seed, callbacks=callbacks)
 
 
-def time_source(root: Path, *, warm_up: int = 20, steps: int = 300) -> float:
-    """Times the source's loop as the source describes it: the seconds an epoch takes."""
+def time_reference(root: Path, *, warm_up: int = 20, steps: int = 300) -> float:
+    """Return the seconds of an epoch of the reference implementation as published."""
     done, started = 0, 0.0
 
     def tick() -> None:
@@ -210,21 +221,21 @@ def time_source(root: Path, *, warm_up: int = 20, steps: int = 300) -> float:
 
     options = Options(root)
     with contextlib.suppress(Ended):
-        source(options, tick)
+        reference(options, tick)
     return (time.perf_counter() - started) / steps * steps_per_epoch(mnist(root))
 
 
 def steps_per_epoch(data: ByteImages) -> int:
-    """The source's loop uses a partial last batch too."""
+    """Return the steps of an epoch, with a partial last batch."""
     return -(-len(data) // Options.batch_size)
 
 
-def train_source(
-    seed: int, data: ByteImages, epochs: list[int], epoch_seconds: float, look: Look
+def train_reference(
+    seed: int, data: ByteImages, epochs: list[int], epoch_seconds: float, evaluate: Evaluate
 ) -> None:
-    """Runs the source's loop on batches from memory, and looks at its generator on the way."""
+    """Run the reference implementation on batches from memory, and evaluate its generator."""
     options = Options(Path(), seed=seed)
-    generator, discriminator = source_networks(options, sigmoid=True)
+    generator, discriminator = reference_networks(options, sigmoid=True)
     steps = 0
 
     def tick() -> None:
@@ -232,16 +243,16 @@ def train_source(
         steps += 1
         epoch, rest = divmod(steps, steps_per_epoch(data))
         if rest == 0 and epoch in epochs:
-            look(epoch, epoch * epoch_seconds, *sample_both_ways(generator, seed))
+            evaluate(epoch, epoch * epoch_seconds, *sample_both_ways(generator, seed))
             if epoch == epochs[-1]:
                 raise Ended
 
     with contextlib.suppress(Ended):
-        train_as_source(generator, discriminator, same_batches(data), options, tick)
+        train_as_reference(generator, discriminator, same_batches(data), options, tick)
 
 
 class InMemory(Dataset[Any]):
-    """The images as `plain_loader` gives them, bit for bit, a batch at a time."""
+    """The images of `plain_loader`, bit for bit, read a batch at a time."""
 
     def __init__(self, data: ByteImages) -> None:
         self.images = data.images
@@ -255,20 +266,23 @@ class InMemory(Dataset[Any]):
 
 
 def same_batches(data: ByteImages) -> DataLoader[Any]:
-    """A loader that draws the batches of `plain_loader`, without their labels."""
+    """Return a loader of the batches of `plain_loader`, without labels."""
     return DataLoader(
         InMemory(data), batch_size=Options.batch_size, shuffle=True, collate_fn=lambda batch: batch
     )
 
 
 def sample_both_ways(generator: nn.Module, seed: int) -> list[Tensor]:
-    """Samples of the source's generator as it shows them itself, in training mode, normalised over
-    batches of 64; and in eval mode, by the running statistics that these batches have renewed."""
+    """Sample the reference implementation's generator in both modes of BatchNorm.
+
+    In training mode, as it does itself, normalized over batches of 64; and in eval mode, with the
+    running statistics that these batches have updated.
+    """
     network = copy.deepcopy(generator)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         shown = [network(torch.randn(64, LATENT_DIM, generator=rng)) for _ in range(157)]
-    latent = normal_latent(LATENT_DIM)
+    latent = normal_latents(LATENT_DIM)
     return [
         draw_samples(network, 10_000, latent_sampler=latent, seed=seed),
         torch.cat(shown)[:10_000],
@@ -276,21 +290,21 @@ def sample_both_ways(generator: nn.Module, seed: int) -> list[Tensor]:
 
 
 def summarize(rows: list[dict[str, Any]], recipes: list[str], seeds: list[int]) -> None:
-    """Prints the speed-ups, as far as there are looks at both."""
+    """Print the speed-ups of all seeds that have both runs."""
     for recipe in recipes:
         speed_ups = []
         for seed in seeds:
-            source = [row for row in rows if (row["name"], row["seed"]) == ("source", seed)]
+            target = [row for row in rows if (row["name"], row["seed"]) == ("reference", seed)]
             ours = [row for row in rows if (row["name"], row["seed"]) == (recipe, seed)]
-            if not source or not ours:
+            if not target or not ours:
                 continue
-            best = min(source, key=lambda row: row["frechet"])
+            best = min(target, key=lambda row: row["frechet"])
             reached = [row["seconds"] for row in ours if row["frechet"] <= best["frechet"]]
             speed_ups.append(best["seconds"] / min(reached) if reached else 0.0)
             print(
-                f"{recipe:9} seed {seed}: target {best['frechet']:.1f}, which the source took "
-                f"{best['seconds']:.0f} s to and {recipe} "
-                f"{f'{min(reached):.1f} s' if reached else 'has not shown'}: "
+                f"{recipe:9} seed {seed}: target {best['frechet']:.1f}, reached by the reference "
+                f"after {best['seconds']:.0f} s, by {recipe} "
+                f"{f'after {min(reached):.1f} s' if reached else 'never'}: "
                 f"speed-up {speed_ups[-1]:.0f}"
             )
         if speed_ups:

@@ -1,10 +1,9 @@
-"""Rows of one comparison take turns, each in a process of its own, and only one runs at a time.
+"""Timing of training loops that take turns, each in its own process, one at a time.
 
-Two torch processes that run at once slow each other many times over, and a machine's speed drifts
-from minute to minute. So a baton goes round: the row that holds it makes its steps and reports
-their time, the others wait inside `tick`. A drift then slows all rows alike, and the ratios of
-their medians stay what they are. Each round begins one row later than the round before, so that no
-row always follows the same one.
+Torch processes that run at the same time slow each other many times over, and the speed of a
+machine drifts from minute to minute. So each row makes some steps while the others are blocked in
+`tick`. A drift affects all rows alike, and the ratios of their medians are not affected. Each round
+starts one row later than the one before, so that no row always follows the same one.
 """
 
 from __future__ import annotations
@@ -25,17 +24,19 @@ from pathlib import Path
 
 Tick = Callable[[], None]
 Row = Callable[[Tick], None]
-"""Sets up, then makes steps forever and calls `tick` after each; picklable, so a function of a
-module or a `functools.partial` of one. It imports what only it needs in its body."""
+"""Function that makes steps forever and calls `tick` after each one.
+
+It must be picklable: a function of a module, or a `functools.partial` of one. It imports what only
+it needs in its body."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a row took.
+    """Measurements of a row.
 
     Attributes:
-        seconds: The mean time of a step in each round, without the first round.
-        peak_memory: The most memory that the row's process has held (peak RSS), in bytes.
+        seconds: Mean time of a step in each round, without the first round.
+        peak_memory: Peak memory of the row's process (RSS), in bytes.
     """
 
     seconds: list[float]
@@ -43,26 +44,26 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """The median over the rounds of the seconds a step took."""
+        """Median of `seconds`."""
         return statistics.median(self.seconds)
 
 
 def take_turns(
     rows: Mapping[str, Row], *, rounds: int, steps: int, threads: int | None = None
 ) -> dict[str, Timing | str]:
-    """Runs `rows` in turns: in each of `rounds` rounds every row makes `steps` steps.
+    """Run rows in turns: in each round every row makes some steps.
 
-    A further round comes first, in which each row sets up and warms up; its times are dropped. Each
-    round begins with the row that was second in the round before. What rows print is swallowed.
+    A further round comes first, in which rows are set up and warmed up; it is not counted. Each
+    round starts with the second row of the round before. The output of rows is discarded.
 
     Args:
-        rows: The rows by name.
-        rounds: How many rounds are counted.
-        steps: The steps a row makes in one round.
-        threads: The threads torch takes in each row; None is torch's own choice.
+        rows: Rows by name.
+        rounds: Number of rounds that are counted.
+        steps: Number of steps of a row in one round.
+        threads: Number of torch's threads in each row; None for torch's default.
 
     Returns:
-        The timing of each row, or, of a row that raised or ended, the first line of its error.
+        Timing of each row, or the first line of the error of a row that raised or exited.
 
     Raises:
         ValueError: `rounds`, `steps` or `threads` is not a positive integer.
@@ -97,7 +98,7 @@ def take_turns(
 
 
 class _Runner:
-    """The process of a row, as the one who hands out the baton sees it."""
+    """Process of a row, as the main process holds it."""
 
     def __init__(self, row: Row, threads: int | None) -> None:
         context = multiprocessing.get_context("spawn")
@@ -107,7 +108,7 @@ class _Runner:
         far_end.close()
 
     def take_turn(self, steps: int) -> tuple[float, int] | str:
-        """Lets the row make `steps` steps: their seconds and its peak memory, or its error."""
+        """Let the row make some steps; return their seconds and its peak memory, or its error."""
         try:
             self.pipe.send(steps)
             outcome: tuple[float, int] | str = self.pipe.recv()
@@ -117,7 +118,7 @@ class _Runner:
         return outcome
 
     def end(self) -> None:
-        """Ends the row, which unwinds and so ends processes that it started in turn."""
+        """End the row; it unwinds, and so ends processes that it started."""
         self.pipe.close()
         self.process.join(timeout=20)
         if self.process.is_alive():
@@ -126,21 +127,21 @@ class _Runner:
 
 
 class _TurnsOver(BaseException):
-    """Ends a row from inside `tick`; no `except Exception` of a training loop stops it."""
+    """Ends a row from inside `tick`; no `except Exception` of a training loop catches it."""
 
 
 def _run(row: Row, pipe: Connection, threads: int | None) -> None:
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, not a path of ours
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
         os.dup2(nowhere.fileno(), sys.stderr.fileno())
-    baton = _Baton(pipe)
+    turn = _Turn(pipe)
     try:
         if threads is not None:
             import torch
 
             torch.set_num_threads(threads)
-        baton.wait()
-        row(baton.tick)
+        turn.wait()
+        row(turn.tick)
         pipe.send("the row ended before the turns did")
     except (_TurnsOver, KeyboardInterrupt):
         return
@@ -148,8 +149,8 @@ def _run(row: Row, pipe: Connection, threads: int | None) -> None:
         pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-class _Baton:
-    """The row's end of the pipe: waits for its turn, counts its steps, hands the turn back."""
+class _Turn:
+    """The row's end of the pipe: waits for its turn, counts its steps, and reports them."""
 
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
@@ -169,7 +170,7 @@ class _Baton:
 
 
 def peak_memory() -> int:
-    """The most memory this process has held so far (peak RSS), in bytes."""
+    """Return the peak memory of this process so far (RSS), in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux: its ru_maxrss of a process starts at its parent's
         found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())

@@ -1,0 +1,83 @@
+"""Benchmarks: all of them can be imported, and parts of them run."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.benchmarks.limit import limit
+from tests.benchmarks.loops import Options, plain_loader
+from tests.benchmarks.recipes import RECIPES, make_trainer
+from tests.benchmarks.stopwatch import Stopwatch
+from tests.benchmarks.time_to_quality import VARIANTS, make, same_batches
+from tests.helpers.digits import write_mnist
+from tests.helpers.scripts import ROOT
+from vanillagan.datasets import mnist
+
+
+class Ticked(Exception):  # noqa: N818 - it is no error
+    """Raised after the first step of a row."""
+
+
+def stop() -> None:
+    raise Ticked
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (ROOT / "tests" / "benchmarks").glob("*.py"))
+)
+def test_each_module_can_be_imported(name):
+    importlib.import_module(f"tests.benchmarks.{name}")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_recipe_has_a_trainer(recipe):
+    trainer = make_trainer(recipe, seed=0)
+    assert (trainer.generator.config.get("norm_eps") == 0.8) == (recipe == "reference")
+    assert (trainer.ema is None) == (recipe in ("default", "reference"))
+    assert (trainer.lr_schedule is None) == (recipe != "stable")
+
+
+def test_large_recipes_change_the_stable_one():
+    for recipe, variant in VARIANTS.items():
+        trainer = make(recipe, 0, [])
+        assert trainer.precision == variant.precision
+        assert trainer.d.learning_rates == [2 * variant.lr]
+        assert trainer.lr_schedule is not None
+
+
+def test_a_stopwatch_does_not_count_evaluations(make_trainer):
+    seen = []
+
+    def evaluate(trainer, seconds):
+        seen.append((trainer.progress.step, seconds))
+        time.sleep(0.3)
+
+    trainer = make_trainer(Stopwatch({1, 3}, evaluate))
+    trainer.fit(torch.rand(64, 2), max_steps=4, batch_size=16)
+    (first, early), (last, late) = seen
+    assert (first, last) == (1, 3)
+    assert 0 < early < late < 0.3
+
+
+@pytest.mark.parametrize("networks", ["mlp", "conv"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_limit_makes_a_step(networks, precision):
+    options = Options(Path(), batch_size=4, precision=precision, networks=networks)
+    with pytest.raises(Ticked):
+        limit(options, stop)
+
+
+def test_batches_from_memory_equal_those_of_the_loader(tmp_path):
+    write_mnist(tmp_path, train=150)
+    torch.manual_seed(0)
+    plain = [images for images, _labels in plain_loader(Options(tmp_path))]
+    torch.manual_seed(0)
+    read = [images for images, _labels in same_batches(mnist(tmp_path))]
+    assert [len(images) for images in read] == [64, 64, 22]
+    for from_memory, images in zip(read, plain, strict=True):
+        assert torch.equal(from_memory, images)

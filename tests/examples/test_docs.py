@@ -1,0 +1,303 @@
+"""Code in the README and the docs runs, type-checks, and does what the text says."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.digits import write_mnist
+from tests.helpers.scripts import ROOT
+from vanillagan import Batch, Discriminator, GANTrainer, Generator, __version__
+
+IMPORTS = """
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vanillagan import EMA, Discriminator, GANTrainer, Generator, linear_decay
+from vanillagan.data import ByteImages
+from vanillagan.datasets import mnist
+"""
+
+PRELUDES = {
+    "README.md": """
+def looks_good(images: Tensor) -> bool:
+    return len(images) == 100
+""",
+    "docs/callbacks.md": "",
+    "docs/checkpoints.md": """
+data = torch.rand(8, 1, 28, 28) * 2 - 1
+trainer = GANTrainer(Generator(), Discriminator())
+""",
+    "docs/coming_from.md": "",
+    "docs/evaluation.md": """
+classifier = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+trainer = GANTrainer(Generator(), Discriminator())
+held_out = torch.rand(10, 1, 28, 28) * 2 - 1
+""",
+    "docs/extending.md": "",
+    "docs/guide.md": """
+n = 8
+dataset = [torch.rand(1, 28, 28) * 2 - 1 for _ in range(n)]
+trainer = GANTrainer(Generator(), Discriminator())
+my_generator, my_discriminator = nn.Linear(128, 2), nn.Linear(2, 1)
+""",
+    "docs/index.md": "",
+    "docs/more_data.md": """
+networks = Generator(num_classes=10), Discriminator(num_classes=10)
+GANTrainer(*networks).save("digits.pt")
+real = mnist("data")
+labels = torch.arange(10).repeat(3)[:-1]
+""",
+    "docs/optimizers.md": "",
+    "docs/pictures.md": """
+from PIL import Image
+
+Path("holidays").mkdir()
+Image.new("RGB", (80, 70)).save("holidays/sea.png")
+""",
+    "docs/restoring.md": """
+GANTrainer(Generator(8, hidden=(16,)), Discriminator(hidden=(16,))).save("digits.pt")
+images = torch.rand(2, 1, 28, 28) * 2 - 1
+mask = torch.zeros(28, 28, dtype=torch.bool)
+mask[10:14, 10:14] = True
+patches, photograph = torch.rand(8, 3, 32, 32) * 2 - 1, torch.rand(3, 40, 40) * 2 - 1
+lost = torch.rand(40, 40) < 0.1
+""",
+    "docs/start/first_gan.md": "",
+    "docs/text.md": """
+Path("texts.txt").write_text("x+x\\nx*x-x\\nx/x\\n" * 20)
+""",
+    "docs/understand/algorithm.md": "",
+    "docs/understand/balance.md": "",
+    "docs/understand/game.md": "",
+    "docs/understand/losses.md": "",
+    "docs/understand/networks.md": "",
+    "docs/understand/proofs.md": "",
+}
+"""Code that the reader of a page has already: trainers, data and files."""
+
+SMALLER = {
+    "10_000": "100",
+    "1_000": "10",
+    "8_000": "2",
+    "3000": "2",
+    "= mnist_5000()": '= mnist("data")',
+    "1_500": "3",
+    "1_600": "4",
+    "max_steps: int = 200": "max_steps: int = 8",
+    "max_steps=700": "max_steps=3",
+    "max_epochs=200": "max_epochs=2",
+    "max_epochs=20,": "max_epochs=1,",
+    "max_epochs=20)": "max_epochs=1)",
+    "max_epochs=5)": "max_epochs=1)",
+    "max_epochs=10)": "max_epochs=2)",
+}
+
+
+def code_of(page: str) -> str:
+    """Return the Python code of a page, as one script."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    return "\n".join([IMPORTS, PRELUDES[page], *blocks])
+
+
+def run_page(page: str, folder: Path) -> dict[str, Any]:
+    """Run the code of a page in a folder, with few samples and steps, and return its names."""
+    code = code_of(page)
+    for long, short in SMALLER.items():
+        code = code.replace(long, short)
+    write_mnist(folder / "data", train=130, test=30)
+    names: dict[str, Any] = {"__name__": "page"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(compile(code, f"<code of {page}>", "exec"), names)
+    return names
+
+
+def test_every_page_with_code_is_tested():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    with_code = {str(page.relative_to(ROOT)) for page in pages if "```python" in page.read_text()}
+    # translations have the code of these pages, as test_translations.py checks
+    assert {page for page in with_code if not page.startswith("docs/zh/")} == set(PRELUDES)
+
+
+def test_links_of_the_readme_work_on_a_package_index():
+    targets = re.findall(r"\]\((.*?)\)", (ROOT / "README.md").read_text())
+    assert all(target.startswith("https://") for target in targets)
+    own = [re.search(r"/vanillagan/vanillagan/(?:blob/)?main/(.*)", target) for target in targets]
+    files = [ROOT / match[1] for match in own if match]
+    assert len(files) > 10
+    assert [str(file) for file in files if not file.is_file()] == []
+
+
+def test_the_citation_has_the_version_of_the_package():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.parametrize("page", sorted(PRELUDES.keys() - {"docs/evaluation.md"}))
+def test_the_code_of_a_page_runs(page, tmp_path):
+    run_page(page, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_code_of_all_pages_type_checks(tmp_path):
+    for page in PRELUDES:
+        name = "_".join(Path(page).with_suffix("").parts)
+        (tmp_path / f"{name}_page.py").write_text(code_of(page))
+    config = tmp_path / "mypy.ini"
+    config.write_text(
+        f"""
+[mypy]
+strict = True
+allow_redefinition = True
+untyped_calls_exclude = torch
+mypy_path = {ROOT}
+cache_dir = {ROOT / ".mypy_cache" / "docs"}
+
+[mypy-PIL.*,torchmetrics.*,torchvision.*]
+follow_imports = skip
+ignore_missing_imports = True
+"""
+    )
+    pages = sorted(map(str, tmp_path.glob("*.py")))
+    command = [sys.executable, "-m", "mypy", "--config-file", str(config), *pages]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+# -- understand ------------------------------------------------------------------------------------
+
+
+def flatten(value: Any) -> list[float]:
+    """Return the numbers in a number, a tensor, or a tuple or list of them."""
+    if isinstance(value, tuple | list):
+        return [number for part in value for number in flatten(part)]
+    return torch.as_tensor(value).flatten().tolist()
+
+
+@pytest.mark.parametrize("page", sorted(page for page in PRELUDES if "/understand/" in page))
+def test_expressions_have_the_values_in_their_comments(page):
+    """`expression  # 0.88, 0.12: text` is within a unit of the last digit."""
+    number = r"(?:nan|-?\d+(?:\.\d+)?)"
+    stated = re.compile(rf"  # \(?({number}(?:, {number})*)")
+    torch.manual_seed(0)
+    code, names = code_of(page), {"__name__": "page"}
+    for node in ast.parse(code).body:
+        source = ast.get_source_segment(code, node)
+        comment = stated.match(code.splitlines()[node.end_lineno - 1], node.end_col_offset)
+        if not isinstance(node, ast.Expr) or comment is None:
+            exec(source, names)
+            continue
+        expected = comment[1].split(", ")
+        unit = max(10.0 ** -len(text.partition(".")[2]) for text in expected)
+        found = flatten(eval(source, names))
+        assert found == pytest.approx([*map(float, expected)], abs=unit, nan_ok=True), source
+
+
+# -- extending.md ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def extending(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what the code of `extending.md` defines."""
+    return run_page("docs/extending.md", tmp_path_factory.mktemp("extending"))
+
+
+def sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def make(trainer_class: type[GANTrainer], **options: Any) -> GANTrainer:
+    torch.manual_seed(0)
+    return trainer_class(
+        Generator(3, (2,), hidden=(), output="linear"),
+        Discriminator((2,), hidden=(8,)),
+        generator_optimizer=sgd,
+        discriminator_optimizer=sgd,
+        device="cpu",
+        **options,
+    )
+
+
+def test_the_rewritten_step_also_matches_the_mean(extending, points):
+    rewritten, plain = make(extending["MeanMatching"]), make(GANTrainer)
+    step, other = (trainer.generator_step(Batch(points)) for trainer in (rewritten, plain))
+    assert torch.equal(step.loss, other.loss)
+    assert torch.equal(step.fake, other.fake)
+    # gradient by the bias of the mean over features of (mean of fakes - mean of data)^2
+    matching = 0.1 * (step.fake.mean(0) - points.mean(0))
+    torch.testing.assert_close(
+        rewritten.generator.layers[0].bias, plain.generator.layers[0].bias - matching
+    )
+    assert len(rewritten.fit(points, max_epochs=1, batch_size=50)) == 4
+
+
+def test_the_callback_stops_at_its_step(extending, points):
+    trainer = make(GANTrainer, callbacks=[extending["StopAtStep"](3)])
+    trainer.fit(points, max_epochs=1, batch_size=50)
+    assert (trainer.progress.step, trainer.stop_reason) == (3, "step 3")
+
+
+def test_the_subclass_reads_its_form_of_batches(extending, points):
+    trainer = make(extending["LabeledPixels"])
+    trainer.fit([{"pixels": points, "kind": torch.zeros(200, dtype=torch.long)}], max_epochs=1)
+    assert trainer.progress.step == 1
+
+
+def test_the_penalty_is_applied_lazily(extending, points):
+    trainer = make(GANTrainer, penalties=[extending["LazyLogit"]()])
+    penalties = [trainer.train_step(points).discriminator.penalty for _ in range(5)]
+    assert [penalty is None for penalty in penalties] == [False, True, True, True, False]
+
+
+# -- evaluation.md ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what the code of `evaluation.md` defines."""
+    fid = pytest.importorskip("torchmetrics.image.fid")
+    flatten = torch.nn.Flatten()  # instead of Inception, whose weights would be downloaded
+    flatten.num_features = 3 * 28 * 28
+    folder = tmp_path_factory.mktemp("evaluation")
+    with pytest.MonkeyPatch.context() as patch:
+        inception = functools.partial(fid.FrechetInceptionDistance, flatten)
+        patch.setattr(fid, "FrechetInceptionDistance", inception)
+        names = run_page("docs/evaluation.md", folder)
+    return names | {"folder": folder}
+
+
+def test_the_parzen_estimate_gets_pixels_in_0_1(evaluation):
+    expected = (evaluation["test_images"] + 1) / 2
+    torch.testing.assert_close(evaluation["data"], expected)
+    assert (float(expected.min()), float(expected.max())) == (0, 1)
+    for images in (evaluation["samples"], evaluation["validation"]):
+        assert 0 <= float(images.min()) < float(images.max()) <= 1
+    assert len(evaluation["samples"]) == 100
+    assert evaluation["estimate"].sigma > 0
+
+
+def test_the_best_checkpoint_is_that_of_the_metric(evaluation):
+    best, history = evaluation["best"], evaluation["trainer"].history
+    assert history.metrics["frechet"] == [(best.best_step, best.best_value)]
+    assert (evaluation["folder"] / "best.pt").exists()
+
+
+def test_inception_gets_three_channels_in_0_1():
+    page = code_of("docs/evaluation.md")
+    transform = eval(re.search(r"transform=(lambda.*),\n", page)[1])  # the page's own
+    images = transform(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1))
+    assert images.tolist() == [[[[0.0]]] * 3, [[[1.0]]] * 3]
+
+
+def test_rejection_gives_as_many_as_asked_for(evaluation):
+    assert evaluation["better"].shape == (10, 1, 28, 28)
