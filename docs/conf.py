@@ -1,13 +1,14 @@
-"""How Sphinx builds the documentation."""
+"""Sphinx configuration."""
 
 import vanillagan
 
 project = "vanillagan"
-author = copyright = "The vanillagan authors"
+author = copyright = "vanillagan developers"
 release = version = vanillagan.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = f"vanillagan {release}"
+myst_enable_extensions = ["amsmath", "dollarmath"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -18,7 +19,7 @@ default_role = "code"
 
 
 def escape_formulas(app, what, name, object_, options, lines):
-    """Docstrings are plain text with code in backticks: * and | in them are no markup."""
+    """Escape * and | outside of code: docstrings are plain text with code in backticks."""
     for number, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             pieces = line.split("`")
