@@ -378,9 +378,15 @@ def _check_names(what: str, *, expected: Mapping[str, Any], got: Mapping[str, An
     unexpected = sorted(set(got) - set(expected))
     if missing or unexpected:
         raise CheckpointError(
-            f"the checkpoint's {what} do not fit: missing {missing or 'none'}, "
-            f"unexpected {unexpected or 'none'}"
+            f"the checkpoint's {what} do not fit: missing {_some(missing)}, "
+            f"unexpected {_some(unexpected)}"
         )
+
+
+def _some(names: list[str]) -> str:
+    if len(names) > 4:  # another architecture misses dozens
+        names = [*names[:3], f"{len(names) - 3} more"]
+    return str(names) if names else "none"
 
 
 def _check_weights(name: str, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:

@@ -825,3 +825,10 @@ def test_moments_follow_the_memory_format_of_weights(tmp_path, saved, loaded):
         # biases before a BatchNorm have no gradient but rounding, which Adam scales up
         if a.dim() > 1:
             torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
+
+
+def test_another_architecture_is_told_in_a_line(tmp_path, make_trainer):
+    make_trainer(hidden=(8,) * 9).save(tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match=r"weights of the generator do not fit: .* more") as e:
+        make_trainer().load(tmp_path / "run.pt")
+    assert len(str(e.value)) < 300
