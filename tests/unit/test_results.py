@@ -64,3 +64,11 @@ def test_state_restores_losses_and_metrics():
     assert other.discriminator_loss == history.discriminator_loss
     assert other.metrics == {"fid": [(10, 0.1)]}
     assert len(other) == 300
+
+
+def test_a_history_shows_its_length_and_last_losses(points, make_trainer):
+    trainer = make_trainer()
+    assert repr(trainer.history) == "History(0 steps)"
+    history = trainer.fit(points, max_steps=3)
+    losses = f"{history.generator_loss[-1]:.3f}, discriminator loss "
+    assert repr(history).startswith(f"History(3 steps, last generator loss {losses}")

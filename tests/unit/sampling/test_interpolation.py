@@ -8,18 +8,7 @@ import torch
 from scipy.spatial import geometric_slerp
 from torch import Tensor, nn
 
-from vanillagan import Generator
 from vanillagan.sampling import draw_samples, interpolate
-
-
-@pytest.fixture
-def generator() -> Generator:
-    return Generator(4, (2,), hidden=(8, 8))
-
-
-@pytest.fixture
-def conditional() -> Generator:
-    return Generator(4, (2,), hidden=(8, 8), num_classes=3)
 
 
 class Echo(nn.Module):

@@ -18,16 +18,6 @@ from vanillagan.data import normal_latents
 from vanillagan.sampling import draw_samples, refit_discriminator, rejection_sample
 
 
-@pytest.fixture
-def generator() -> Generator:
-    return Generator(4, (2,), hidden=(8, 8))
-
-
-@pytest.fixture
-def conditional() -> Generator:
-    return Generator(4, (2,), hidden=(8, 8), num_classes=3)
-
-
 class Normal(nn.Module):
     """A generator of N(0, 1), of any dtype."""
 
