@@ -7,7 +7,7 @@ Each call returns new objects. Recipes hold no callbacks, so that they can be co
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from vanillagan.ema import EMA
 from vanillagan.losses import AdversarialLoss, BCEAdversarialLoss
@@ -25,6 +25,7 @@ class Recipe(TypedDict, total=False):
     generator_optimizer: OptimizerFactory
     discriminator_optimizer: OptimizerFactory
     lr_schedule: LRFactor
+    update_order: Literal["generator_first", "discriminator_first"]
     ema: EMA
 
 
@@ -47,17 +48,20 @@ def reference() -> Recipe:
 def stable() -> Recipe:
     """Return settings for MLPs that prevent mode collapse and improve samples.
 
-    R1 penalty, Adam without momentum, twice the learning rate for the discriminator (TTUR), linear
-    decay of the learning rates over the second half of the run, and an EMA of the generator.
+    Algorithm 1's update order, R1 penalty, Adam without momentum, twice the learning rate for the
+    discriminator (TTUR), linear decay of the learning rates over the second half of the run, and an
+    EMA of the generator. docs/measured.md has the effect of the order and of the decay.
 
-    Source: Mescheder et al., 2018 (arXiv 1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv
-    1706.08500) for two learning rates; Karras et al., 2018 (arXiv 1710.10196) for the EMA.
+    Source: Goodfellow et al., 2014 (arXiv 1406.2661), Algorithm 1; Mescheder et al., 2018 (arXiv
+    1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv 1706.08500) for two learning rates; Karras
+    et al., 2018 (arXiv 1710.10196) for the EMA.
     """
     return {
         "penalties": [R1(0.5, every=4)],
         "generator_optimizer": adam(4e-4, betas=(0.0, 0.99)),
         "discriminator_optimizer": adam(8e-4, betas=(0.0, 0.99)),
         "lr_schedule": linear_decay(0.5),
+        "update_order": "discriminator_first",
         "ema": EMA(0.999),
     }
 

@@ -65,6 +65,7 @@ def test_stable_has_its_settings():
     assert adam_settings(recipe, "generator") == (4e-4, (0.0, 0.99))
     assert adam_settings(recipe, "discriminator") == (8e-4, (0.0, 0.99))
     assert [recipe["lr_schedule"](done) for done in (0.0, 0.5, 0.75, 1.0)] == [1, 1, 0.5, 0]
+    assert recipe["update_order"] == "discriminator_first"
     assert isinstance(recipe["ema"], EMA)
     assert recipe["ema"].decay == 0.999
 
