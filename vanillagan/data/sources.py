@@ -46,9 +46,9 @@ class BatchSource(ABC):
         self._unpack = unpack
 
     @property
-    @abstractmethod
     def batches_per_epoch(self) -> int | None:
         """Batches in an epoch; None if unknown."""
+        return self.sampler.batches_per_epoch
 
     @abstractmethod
     def read(self, epoch: int, skip: int) -> Iterator[list[Any]]:
@@ -101,10 +101,6 @@ class MemorySource(BatchSource):
         super().__init__(sampler, unpack)
         self.data = data
 
-    @property
-    def batches_per_epoch(self) -> int:
-        return self.sampler.batches_per_epoch
-
     def read(self, epoch: int, skip: int) -> Iterator[list[Any]]:
         indices = self.sampler.batches(epoch, skip=skip * self.sampler.batches_per_step)
         for group in self._grouped(indices):
@@ -135,10 +131,6 @@ class LoaderSource(BatchSource):
             persistent_workers=loader.persistent_workers,
             generator=torch.Generator(),  # else it draws a seed from the global generator
         )
-
-    @property
-    def batches_per_epoch(self) -> int:
-        return self.sampler.batches_per_epoch
 
     def read(self, epoch: int, skip: int) -> Iterator[list[Any]]:
         self._batch_sampler.epoch = epoch
