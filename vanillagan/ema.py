@@ -16,8 +16,10 @@ __all__ = ["EMA"]
 class EMA:
     """Exponential moving average of the generator's weights, for better samples.
 
-    Parameters are averaged; buffers, such as BatchNorm's statistics, are copied. At step n the
-    decay is at most (1 + n) / (10 + n), so that the untrained weights are forgotten early.
+    Parameters and the running statistics of BatchNorm are averaged, other buffers are copied. The
+    statistics of the newest weights do not fit the average: while learning rates are high, samples
+    with them are worse. At step n the decay is at most (1 + n) / (10 + n), so that the untrained
+    weights are forgotten early.
 
     Args:
         decay: Weight of the previous average at each step, in [0, 1). 0.999 averages over about the
@@ -67,14 +69,19 @@ class EMA:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Update the average with the weights of `network`, and copy its buffers."""
+        """Update the average with the weights and buffers of `network`."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages: list[Tensor] = list(self.network.parameters())
         weights: list[Tensor] = list(network.parameters())
+        buffers = zip(self.network.named_buffers(), network.buffers(), strict=True)
+        for (name, average), buffer in buffers:
+            if name.endswith(("running_mean", "running_var")):
+                averages.append(average)
+                weights.append(buffer)
+            else:
+                average.copy_(buffer)
         _lerp(averages, weights, 1 - decay)
-        for copied, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
-            copied.copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average and the number of updates."""

@@ -48,19 +48,19 @@ def reference() -> Recipe:
 def stable() -> Recipe:
     """Return settings for MLPs that prevent mode collapse and improve samples.
 
-    Algorithm 1's update order, R1 penalty, Adam without momentum, twice the learning rate for the
-    discriminator (TTUR), linear decay of the learning rates over the second half of the run, and an
-    EMA of the generator. docs/measured.md has the effect of the order and of the decay.
+    Algorithm 1's update order, R1 penalty, Adam without momentum and with twice the learning rate
+    for the generator, linear decay of both learning rates over the last fifth of the run, and an
+    EMA of the generator. docs/results/quality.md has the quality of its samples.
 
     Source: Goodfellow et al., 2014 (arXiv 1406.2661), Algorithm 1; Mescheder et al., 2018 (arXiv
-    1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv 1706.08500) for two learning rates; Karras
-    et al., 2018 (arXiv 1710.10196) for the EMA.
+    1801.04406) for R1; Karras et al., 2018 (arXiv 1710.10196) for Adam without momentum and the
+    EMA.
     """
     return {
-        "penalties": [R1(0.5, every=4)],
-        "generator_optimizer": adam(4e-4, betas=(0.0, 0.99)),
-        "discriminator_optimizer": adam(8e-4, betas=(0.0, 0.99)),
-        "lr_schedule": linear_decay(0.5),
+        "penalties": [R1(1.0, every=4)],
+        "generator_optimizer": adam(6e-4, betas=(0.0, 0.99)),
+        "discriminator_optimizer": adam(3e-4, betas=(0.0, 0.99)),
+        "lr_schedule": linear_decay(0.8),
         "update_order": "discriminator_first",
         "ema": EMA(0.999),
     }
@@ -69,10 +69,12 @@ def stable() -> Recipe:
 def dcgan() -> Recipe:
     """Return settings for the convolutional networks, `ConvGenerator` and `ConvDiscriminator`.
 
-    Those of `stable()` at half the learning rates, which do not fall.
+    R1 penalty, Adam without momentum, twice the learning rate for the discriminator (TTUR), and an
+    EMA of the generator.
 
     Source: Radford et al., 2016 (DCGAN, arXiv 1511.06434) for the generator's learning rate;
-    Mescheder et al., 2018 (arXiv 1801.04406) for R1.
+    Mescheder et al., 2018 (arXiv 1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv 1706.08500)
+    for two learning rates.
     """
     return {
         "penalties": [R1(0.5, every=4)],

@@ -19,7 +19,6 @@ error is printed.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import sys
@@ -34,6 +33,7 @@ import torch
 
 from tests.benchmarks.loops import Options, Ticking, own_networks
 from tests.benchmarks.machine import write_figures
+from tests.benchmarks.options import Parser
 from tests.benchmarks.turns import Tick, take_turns
 from vanillagan import GANTrainer
 from vanillagan.data import ByteImages
@@ -45,14 +45,12 @@ TOLERANCE = 1e-3
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--networks", choices=NETWORKS, nargs="+", default=list(NETWORKS))
-    parser.add_argument("--batches", type=int, nargs="+", default=[64, 256, 1024])
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=10, help="steps of a row in each round")
-    parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
+    parser = Parser(__doc__)
+    parser.add("--networks", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add("--batches", default=[64, 256, 1024], help="Measure with these batch sizes")
+    parser.add("--rounds", default=12)
+    parser.add("--steps", default=10)
+    parser.add("--json")
     options = parser.parse_args()
 
     figures: list[dict[str, Any]] = []

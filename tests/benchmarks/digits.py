@@ -28,25 +28,34 @@ class Judge:
         self.real = self(data[torch.randperm(len(data))[: len(images)]][0])
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
-        """Return Fréchet distance, precision and recall of 3,000 samples, and the digits found."""
+        """Return Fréchet distance, precision and recall of 3,000 samples, and the digits found.
+
+        `certain` is the share of samples whose class has a probability above 0.95.
+        """
         features = self.features(samples)
         precision, recall = precision_recall(self._features[:3000], features[:3000])
-        shares = self.classes(samples).bincount(minlength=10) / len(samples)
+        confidence, classes = self.probabilities(samples).max(1)
+        shares = classes.bincount(minlength=10) / len(samples)
         return {
             "frechet": frechet_distance(self._features, features),
             "precision": precision,
             "recall": recall,
             "found": int((shares >= FOUND).sum()),
             "least_share": float(shares.min()),
+            "certain": float((confidence > 0.95).float().mean()),
         }
 
     def features(self, images: Tensor) -> Tensor:
         """Return the features before the last layer: (N, 1, 28, 28) -> (N, 128)."""
         return extract_features(self.classifier[:-2], images)
 
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return the probabilities of the digits: (N, 1, 28, 28) -> (N, 10)."""
+        return extract_features(self.classifier, images).softmax(1)
+
     def classes(self, images: Tensor) -> Tensor:
         """Return the digits: (N, 1, 28, 28) -> (N,)."""
-        return extract_features(self.classifier, images).argmax(1)
+        return self.probabilities(images).argmax(1)
 
 
 def train_classifier(data: ByteImages, *, epochs: int = 5, seed: int = 0) -> nn.Sequential:

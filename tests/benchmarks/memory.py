@@ -14,7 +14,6 @@ bytes a step; `trainer.history` accounts for 8 bytes a step. Linux only.
 
 from __future__ import annotations
 
-import argparse
 import re
 import tempfile
 from functools import partial
@@ -25,6 +24,7 @@ import numpy as np
 from tests.benchmarks import loops
 from tests.benchmarks.loops import Options
 from tests.benchmarks.machine import write_figures
+from tests.benchmarks.options import Parser
 from tests.benchmarks.recipes import make_trainer
 from tests.benchmarks.turns import take_turns
 from vanillagan import Callback, GANTrainer, StepResult
@@ -61,12 +61,10 @@ class Memory(Callback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER")
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
+    parser = Parser(__doc__)
+    parser.add("--data")
+    parser.add("--steps", default=20_000, help="Train for this many steps")
+    parser.add("--json")
     options = parser.parse_args()
     if options.steps < SETTLED + EVERY:
         parser.error(f"--steps must be at least {SETTLED + EVERY}, for a line from {SETTLED} on")

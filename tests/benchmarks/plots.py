@@ -1,4 +1,4 @@
-"""Draw the plots of docs/performance.md from the files that benchmarks write by `--json`.
+"""Draw the plots of docs/results/performance.md from the files that benchmarks write by `--json`.
 
     python -m tests.benchmarks.plots [--scaling FILE] [--memory FILE] [--quality FILE]
                                      [--out docs/images]
@@ -8,7 +8,6 @@ Each file becomes <out>/scaling.png, memory.png or time_to_quality.png. Needs th
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections import defaultdict
@@ -17,6 +16,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from tests.benchmarks.options import Parser
 
 LABELS = {
     "batch": "real samples in a batch",
@@ -28,14 +29,12 @@ LABELS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     plots = {"scaling": scaling, "memory": memory, "quality": time_to_quality}
     for name, draw in plots.items():
-        meaning = f"file written by tests.benchmarks.{draw.__name__}"
-        parser.add_argument(f"--{name}", type=Path, help=meaning, metavar="FILE")
-    parser.add_argument("--out", type=Path, default=Path("docs/images"), metavar="FOLDER")
+        meaning = f"Plot this file, written by tests.benchmarks.{draw.__name__}"
+        parser.add(f"--{name}", type=Path, metavar="FILE", help=meaning)
+    parser.add("--out", default=Path("docs/images"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for name, draw in plots.items():

@@ -31,6 +31,7 @@ import torch
 
 from tests.benchmarks.loops import Options, own_networks
 from tests.benchmarks.machine import write_figures
+from tests.benchmarks.options import Parser
 from vanillagan import Callback, GANTrainer, StepResult
 from vanillagan.data import ByteImages
 
@@ -69,13 +70,11 @@ class Clock(Callback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--networks", choices=NETWORKS, nargs="+", default=list(NETWORKS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=100, help="steps that are timed in a round")
-    parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
+    parser = Parser(__doc__)
+    parser.add("--networks", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add("--rounds", default=5)
+    parser.add("--steps", default=100, help="Steps that are timed in a round")
+    parser.add("--json")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from tests.benchmarks.digits import train_classifier
+from tests.benchmarks.options import Parser
 from tests.helpers.scripts import load_example
 from vanillagan import EMA, R1, ConvDiscriminator, ConvGenerator, GANTrainer
 from vanillagan.applications.blending import blend
@@ -51,18 +52,16 @@ HIGHEST_PSNR = 60.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--only", choices=("digits", "photos"))
-    parser.add_argument("--digits", type=int, default=500, help="test digits (default: 500)")
-    parser.add_argument("--patches", type=int, default=200, help="patches (default: 200)")
-    parser.add_argument("--steps", type=int, help="as of the example")
-    parser.add_argument("--resume", action="store_true",
-                        help="use networks that an earlier run has trained in --out")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/restoring"), metavar="FOLDER")
+    parser = Parser(__doc__)
+    parser.add("--data")
+    parser.add("--only", choices=("digits", "photos"), help="Run one of the two parts")
+    parser.add("--digits", default=500, help="Number of test digits")
+    parser.add("--patches", default=200, help="Number of patches")
+    parser.add("--steps", help="Train each network for this many steps (default: as the example)")
+    parser.add("--resume", action="store_true",
+               help="Use the networks that an earlier run has trained in --out")  # fmt: skip
+    parser.add("--seed")
+    parser.add("--out", default=Path("runs/restoring"))
     options = parser.parse_args()
     options.device, options.quick = "cpu", False
     options.out.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,6 @@ have none, so the start of an epoch, which draws the sample order, is timed sepa
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -33,6 +32,7 @@ import torch
 
 from tests.benchmarks.loops import Ticking
 from tests.benchmarks.machine import write_figures
+from tests.benchmarks.options import Parser
 from tests.benchmarks.turns import Tick, take_turns
 from vanillagan import Callback, Discriminator, GANTrainer, Generator, StepResult
 from vanillagan.data import ByteImages
@@ -59,16 +59,13 @@ class Empty(Callback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--axes", choices=AXES, nargs="+", default=list(AXES))
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=50, help="steps of a row in each round")
-    parser.add_argument(
-        "--folder", type=Path, help="a folder with 4.7 GB of space, for the samples"
-    )
-    parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
+    parser = Parser(__doc__)
+    parser.add("--axes", choices=list(AXES), default=list(AXES), help="Vary these numbers")
+    parser.add("--rounds", default=8)
+    parser.add("--steps", default=50)
+    parser.add("--folder", type=Path, metavar="FOLDER",
+               help="Folder with 4.7 GB of space, for the samples")  # fmt: skip
+    parser.add("--json")
     options = parser.parse_args()
 
     figures: dict[str, dict[str, Any]] = {}

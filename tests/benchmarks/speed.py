@@ -32,12 +32,12 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import limit, loops, peers
 from tests.benchmarks.loops import Options
 from tests.benchmarks.machine import write_figures
+from tests.benchmarks.options import Parser
 from tests.benchmarks.turns import Row, Timing, take_turns
 
 ROWS = {
@@ -82,19 +82,19 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=Path("data"), help="the folder of MNIST")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
-    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64])
-    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32"])
-    parser.add_argument("--networks", nargs="+", choices=["mlp", "conv"], default=["mlp"])
-    parser.add_argument("--rounds", type=int, default=40, help="rounds that are counted")
-    parser.add_argument("--steps", type=int, default=20, help="steps of a row in each round")
-    parser.add_argument("--threads", type=int, help="of each row; torch's own choice if left out")
-    parser.add_argument("--repeat", type=int, default=1, help="processes of each row", metavar="N")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser = Parser(__doc__)
+    parser.add("--data")
+    parser.add("--rows", choices=list(ROWS), default=list(ROWS), metavar="NAME",
+               help="Measure these rows")  # fmt: skip
+    parser.add("--batch-sizes", default=[64], help="Measure with these batch sizes")
+    parser.add("--precisions", choices=["fp32", "bf16"], default=["fp32"],
+               help="Measure in these precisions")  # fmt: skip
+    parser.add("--networks", choices=["mlp", "conv"], default=["mlp"])
+    parser.add("--rounds", default=40)
+    parser.add("--steps", default=20)
+    parser.add("--threads", help="Threads of each row (default: PyTorch's choice)")
+    parser.add("--repeat", default=1, help="Run each row in this many processes")
+    parser.add("--json")
     return parser.parse_args()
 
 

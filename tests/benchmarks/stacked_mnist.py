@@ -11,7 +11,6 @@ written at each evaluation.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from tests.benchmarks.digits import Judge
+from tests.benchmarks.options import Parser
 from tests.benchmarks.stopwatch import Stopwatch
 from vanillagan import EMA, R1, R2, ConvDiscriminator, ConvGenerator, GANTrainer, RelativisticLoss
 from vanillagan.callbacks import HealthMonitor
@@ -46,14 +46,12 @@ def modes_of(judge: Judge, samples: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--every", type=int, default=1_000, help="steps between two evaluations")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/stacked_mnist"), metavar="FOLDER")
+    parser = Parser(__doc__)
+    parser.add("--data")
+    parser.add("--steps", default=20_000, help="Train for this many steps")
+    parser.add("--every", default=1_000, help="Steps between two evaluations")
+    parser.add("--seed")
+    parser.add("--out", default=Path("runs/stacked_mnist"))
     options = parser.parse_args()
 
     digits = mnist(options.data)

@@ -17,7 +17,6 @@ The second ratio is that of the seconds inside the process, from its first state
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.machine import write_figures
+from tests.benchmarks.options import Parser
 
 ROOT = Path(__file__).parents[2]
 FRAME = """
@@ -63,12 +63,10 @@ AGAINST = {"vanillagan": "torch", "first step": "torchvision"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="a file for the figures", metavar="FILE")
+    parser = Parser(__doc__)
+    parser.add("--data")
+    parser.add("--rounds", default=15)
+    parser.add("--json")
     options = parser.parse_args()
 
     seconds: dict[str, list[float]] = {name: [] for name in PROGRAMS}

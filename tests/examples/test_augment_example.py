@@ -69,7 +69,7 @@ def test_all_errors_and_a_picture_per_size_are_saved(finished):
     assert runs == list(product([20, 50], [0, 3], ROWS))
     assert all(0 <= result["error"] <= 100 for result in results)
     with Image.open(out / "20.png") as picture:
-        assert picture.size == (3 * (8 * 30 + 2) + 2 * 12, 10 * 30 + 2)
+        assert picture.size == (3 * (8 * 86 + 2) + 2 * 12, 48 + 10 * 86 + 2)
 
 
 def test_the_table_shows_mean_and_spread_over_seeds(finished):

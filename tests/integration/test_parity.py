@@ -47,8 +47,9 @@ def update_average(average: nn.Module, generator: nn.Module, *, step: int, decay
     share = min(decay, (2 + step) / (11 + step))
     for mean, weights in zip(average.parameters(), generator.parameters(), strict=True):
         mean.data.lerp_(weights.data, 1 - share)
-    for kept, buffer in zip(average.buffers(), generator.buffers(), strict=True):
-        kept.copy_(buffer)
+    buffers = zip(average.named_buffers(), generator.buffers(), strict=True)
+    for (name, kept), buffer in buffers:
+        kept.copy_(kept.lerp(buffer, 1 - share) if "running" in name else buffer)
 
 
 def train_by_hand(

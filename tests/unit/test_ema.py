@@ -64,14 +64,24 @@ def test_without_the_private_kernel_it_is_equal(monkeypatch):
         assert torch.equal(first, second)
 
 
-def test_buffers_are_copied_not_averaged():
-    generator = Generator(4, (2,), hidden=(8, 8))
-    ema = started(generator)
-    generator(torch.randn(16, 4))
-    ema.update(generator)
-    for name, buffer in generator.named_buffers():
-        assert torch.equal(dict(ema.network.named_buffers())[name], buffer), name
-    assert any((buffer != 0).any() for buffer in ema.network.buffers())
+def test_the_statistics_of_batchnorm_are_averaged():
+    network = nn.BatchNorm1d(1)
+    ema = started(network)
+    network.running_mean.fill_(11.0)
+    network.running_var.fill_(12.0)
+    ema.update(network)  # keeps two elevenths of 0 and of 1
+    assert ema.network.running_mean.item() == pytest.approx(9)
+    assert ema.network.running_var.item() == pytest.approx(10)
+
+
+def test_other_buffers_are_copied():
+    network = nn.BatchNorm1d(1)
+    network.register_buffer("scale", torch.tensor(1.0))
+    ema = started(network)
+    network.num_batches_tracked += 3
+    network.scale += 1
+    ema.update(network)
+    assert (ema.network.num_batches_tracked, ema.network.scale) == (3, 2)
 
 
 def test_the_average_is_frozen_and_in_eval_mode():

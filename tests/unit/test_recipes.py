@@ -61,10 +61,11 @@ def test_reference_equals_the_defaults_bit_for_bit(points):
 
 def test_stable_has_its_settings():
     recipe = recipes.stable()
-    assert recipe["penalties"] == [R1(0.5, every=4)]
-    assert adam_settings(recipe, "generator") == (4e-4, (0.0, 0.99))
-    assert adam_settings(recipe, "discriminator") == (8e-4, (0.0, 0.99))
-    assert [recipe["lr_schedule"](done) for done in (0.0, 0.5, 0.75, 1.0)] == [1, 1, 0.5, 0]
+    assert recipe["penalties"] == [R1(1.0, every=4)]
+    assert adam_settings(recipe, "generator") == (6e-4, (0.0, 0.99))
+    assert adam_settings(recipe, "discriminator") == (3e-4, (0.0, 0.99))
+    factors = [recipe["lr_schedule"](done) for done in (0.0, 0.8, 0.9, 1.0)]
+    assert factors == pytest.approx([1, 1, 0.5, 0])
     assert recipe["update_order"] == "discriminator_first"
     assert isinstance(recipe["ema"], EMA)
     assert recipe["ema"].decay == 0.999

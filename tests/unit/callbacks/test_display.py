@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
+import os
+import pty
+import re
+import struct
 import sys
+import termios
+import warnings
 from functools import partial
 from types import SimpleNamespace
 
@@ -72,6 +80,68 @@ def test_the_bar_of_a_resumed_run_continues(capsys):
     err = capsys.readouterr().err
     assert " 50%|" in err.split("\r")[1]
     assert " 8/8 [" in err.split("\r")[-1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (110, r", D loss \d\.\d{3}, G loss \d\.\d{3}, [\d,]+ images/s\]"),
+        (80, r", D \d\.\d\d, G \d\.\d\d, [\d,]+ img/s\]"),
+        (60, r", D \d\.\d\d, G \d\.\d\d\]"),
+    ],
+)
+def test_the_bar_fits_in_a_narrow_terminal(monkeypatch, columns, shown):
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(writer, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        train(make_trainer(ProgressBar()), 2)
+    printed = b""
+    with contextlib.suppress(OSError):  # Linux: the end of what a closed terminal has got
+        while chunk := os.read(reader, 4096):
+            printed += chunk
+    os.close(reader)
+    last = printed.decode().rstrip().split("\r")[-1]
+    assert len(last) <= columns
+    assert re.search(shown + "$", last)
+    assert re.search(r"\|.{4,}\| 8/8 ", last)
+
+
+class Warn(Callback):
+    def on_step_end(self, trainer, result):
+        if trainer.progress.step == 2:
+            warnings.warn("be careful", UserWarning, stacklevel=1)
+
+
+def test_warnings_are_printed_above_the_bar(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        before = warnings.showwarning = Printer()
+        train(make_trainer(ProgressBar(), Warn()))
+        assert warnings.showwarning is before
+    err = capsys.readouterr().err
+    assert re.search(r"\r *\r<be careful>\n\r", err)
+
+
+class Printer:
+    """Print a warning in angle brackets."""
+
+    def __call__(self, message, *arguments, **options):
+        print(f"<{message}>", file=sys.stderr)
+
+
+def test_warnings_can_be_recorded_under_the_bar():
+    with pytest.warns(UserWarning, match="be careful"):
+        train(make_trainer(ProgressBar(), Warn()))
+
+
+def test_warnings_are_as_before_after_an_error():
+    before = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="be careful"):
+            train(make_trainer(ProgressBar(), Warn()))
+        assert warnings.showwarning is before
 
 
 def test_the_console_shows_the_newest_metrics(capsys):

@@ -46,7 +46,7 @@ def test_a_resumed_run_adds_to_the_grids(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_grid_shows_samples_row_by_row(tmp_path, channels):
-    trainer = make_trainer(SampleGrid(tmp_path, side=3, seed=4), shape=(channels, 4, 6))
+    trainer = make_trainer(SampleGrid(tmp_path, side=3, seed=4, scale=1), shape=(channels, 4, 6))
     trainer.fit(torch.rand(8, channels, 4, 6), max_steps=1)
     picture = read_image(tmp_path / "1.png")
     assert picture.shape == (3, 3 * (4 + 2) + 2, 3 * (6 + 2) + 2)
@@ -55,6 +55,27 @@ def test_a_grid_shows_samples_row_by_row(tmp_path, channels):
         row, column = 2 + number // 3 * 6, 2 + number % 3 * 8
         shown = picture[:, row : row + 4, column : column + 6].float()
         torch.testing.assert_close(shown, sample.expand(3, 4, 6), rtol=0, atol=0.51)
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(None, 3), (2, 2)])
+def test_small_images_are_enlarged(tmp_path, scale, factor):
+    """28 pixels become 84, each a square of one color."""
+    for folder, options in (("original", {"scale": 1}), ("enlarged", {"scale": scale})):
+        torch.manual_seed(0)
+        trainer = make_trainer(SampleGrid(tmp_path / folder, **options), shape=(1, 28, 28))
+        trainer.fit(torch.rand(8, 1, 28, 28), max_steps=1)
+    original, enlarged = (
+        read_image(tmp_path / name / "1.png") for name in ("original", "enlarged")
+    )
+    pitch = 28 * factor + 2
+    assert enlarged.shape == (3, 5 * pitch + 2, 5 * pitch + 2)
+    for row, column in ((0, 0), (1, 3), (4, 4)):
+        top, left = 2 + row * pitch, 2 + column * pitch
+        shown = enlarged[:, top : top + 28 * factor, left : left + 28 * factor]
+        top, left = 2 + row * 30, 2 + column * 30
+        expected = original[:, top : top + 28, left : left + 28]
+        expected = expected.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+        assert torch.equal(shown, expected)
 
 
 def test_all_grids_show_the_same_latents(tmp_path):
@@ -70,7 +91,7 @@ def test_all_grids_show_the_same_latents(tmp_path):
 
 
 def test_a_conditional_grid_shows_classes_in_turn(tmp_path):
-    trainer = make_trainer(SampleGrid(tmp_path, side=2), shape=(1, 2, 2), num_classes=3)
+    trainer = make_trainer(SampleGrid(tmp_path, side=2, scale=1), shape=(1, 2, 2), num_classes=3)
     trainer.fit([(torch.rand(4, 1, 2, 2), torch.arange(4) % 3)], max_steps=1)
     picture = read_image(tmp_path / "1.png")[0].float()
     samples = (trainer.sample(4, labels=[0, 1, 2, 0], seed=0) + 1) * 127.5
@@ -85,7 +106,7 @@ def test_a_conditional_grid_shows_classes_in_turn(tmp_path):
     [(12, [0, 1, 2, 3, 4]), (5, [0, 1, 2, 3, 4]), (3, [0, 2, 4]), (2, [0, 4]), (1, [0])],
 )
 def test_a_film_strip_joins_first_columns(tmp_path, moments, steps):
-    grid = SampleGrid(tmp_path / "images", every_n_steps=1)
+    grid = SampleGrid(tmp_path / "images", every_n_steps=1, scale=1)
     train(make_trainer(grid))
     grid.film_strip(tmp_path / "new" / "strip.png", moments=moments)
     strip = read_image(tmp_path / "new" / "strip.png")
@@ -93,6 +114,22 @@ def test_a_film_strip_joins_first_columns(tmp_path, moments, steps):
     for place, step in enumerate(steps):
         column = read_image(tmp_path / "images" / f"{step}.png")[:, :, 2:6]
         assert torch.equal(strip[:, :, 2 + 6 * place : 6 + 6 * place], column)
+
+
+def test_a_film_strip_has_the_steps_above_its_columns(tmp_path):
+    grid = SampleGrid(tmp_path / "images", every_n_steps=2, side=2)
+    train(make_trainer(grid))
+    grid.film_strip(tmp_path / "strip.png")
+    strip = read_image(tmp_path / "strip.png")
+    rows = read_image(tmp_path / "images" / "0.png").shape[1]
+    assert strip.shape == (3, 30 + rows, 3 * 86 + 2)
+    for place, step in enumerate([0, 2, 4]):
+        column = read_image(tmp_path / "images" / f"{step}.png")[:, :, 2:86]
+        left = 2 + 86 * place
+        assert torch.equal(strip[:, 30:, left : left + 84], column)
+        label = strip[:, :30, left : left + 84]
+        assert label.max() == 255
+        assert label.min() < 100
 
 
 def test_a_film_strip_needs_grids(tmp_path):
@@ -104,13 +141,26 @@ def test_a_film_strip_takes_the_grids_that_exist(tmp_path):
     """A resumed run may write to another folder than the run before."""
     first = train(make_trainer(SampleGrid(tmp_path / "first", every_n_steps=2)))
     first.save(tmp_path / "run.pt")
-    grid = SampleGrid(tmp_path / "second", every_n_steps=2)
+    grid = SampleGrid(tmp_path / "second", every_n_steps=2, scale=1)
     second = make_trainer(grid)
     second.load(tmp_path / "run.pt")
     train(second, 2)
     grid.film_strip(tmp_path / "strip.png")
     assert names(tmp_path / "second") == ["6.png", "8.png"]
     assert read_image(tmp_path / "strip.png").shape == (3, 32, 2 * 6 + 2)
+
+
+def test_a_film_strip_has_the_grids_of_the_size_of_the_last_one(tmp_path):
+    """A run may be resumed with another scale."""
+    first = train(make_trainer(SampleGrid(tmp_path / "images", every_n_steps=2, scale=1)))
+    first.save(tmp_path / "run.pt")
+    grid = SampleGrid(tmp_path / "images", every_n_steps=2, scale=2)
+    second = make_trainer(grid)
+    second.load(tmp_path / "run.pt")
+    train(second, 2)
+    assert grid.saved == [0, 2, 4, 6, 8]
+    grid.film_strip(tmp_path / "strip.png")
+    assert read_image(tmp_path / "strip.png").shape == (3, 20 + 5 * 10 + 2, 2 * 10 + 2)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 4, 4)])

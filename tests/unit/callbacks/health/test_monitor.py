@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,6 +147,42 @@ def test_an_issue_within_the_patience_is_no_warning():
     assert len(trainer.history.metrics["health/std_ratio"]) == 3
     with pytest.warns(TrainingHealthWarning, match="at step 80: mode collapse: the samples"):
         trainer.fit(ring(2048), max_steps=80, batch_size=64)
+
+
+class Overriding(GANTrainer):
+    """A trainer with one more frame between `fit` and the callbacks."""
+
+    def train_step(self, batch: Any) -> Any:
+        return super().train_step(batch)
+
+
+@pytest.mark.parametrize("kind", [GANTrainer, Overriding])
+def test_a_warning_names_the_line_that_called_fit(kind):
+    options = FAILING["mode_collapse"]
+    trainer = kind(
+        options["generator"](),
+        make_discriminator(),
+        device="cpu",
+        callbacks=[HealthMonitor(every_n_steps=1, patience=1)],
+    )
+    with pytest.warns(TrainingHealthWarning, match="mode collapse") as caught:
+        trainer.fit(ring(256), max_steps=2, batch_size=64)
+    assert {warning.filename for warning in caught} == {__file__}
+    line = Path(__file__).read_text().splitlines()[caught[0].lineno - 1]
+    assert "trainer.fit(ring(256)" in line
+
+
+def test_without_fit_a_warning_names_the_line_that_took_the_step():
+    trainer = GANTrainer(
+        FAILING["mode_collapse"]["generator"](),
+        make_discriminator(),
+        device="cpu",
+        callbacks=[HealthMonitor(every_n_steps=1, patience=1)],
+    )
+    trainer.train_step(ring(64))
+    with pytest.warns(TrainingHealthWarning, match="mode collapse") as caught:
+        trainer.train_step(ring(64))
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_a_resumed_run_is_warned_of_the_same(tmp_path):
