@@ -32,13 +32,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from common import Parser, run
+from common import Parser, measured_recipe, run
+from pictures import save_panels
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
-from torchvision.utils import make_grid, save_image
 
-from vanillagan import Batch, ConvDiscriminator, ConvGenerator, GANTrainer, recipes
+from vanillagan import Batch, ConvDiscriminator, ConvGenerator, GANTrainer
 from vanillagan.applications import synthesize
 from vanillagan.callbacks import Progress
 from vanillagan.data import ByteImages
@@ -147,12 +147,10 @@ def train_gan(real: Batch, steps: int, seed: int) -> GANTrainer:
     torch.manual_seed(seed)
     shape = tuple(real.samples.shape[1:])
     networks = {"base_channels": 16, "patch_size": 2, "num_classes": CLASSES}
-    # docs/more_data.md was measured with these settings
-    recipe = recipes.stable() | {"lr_schedule": None, "update_order": "generator_first"}
     trainer = JitteredTrainer(
         ConvGenerator(64, shape, **networks),
         ConvDiscriminator(shape, **networks),
-        **recipe,
+        **measured_recipe(),  # of docs/use/more_data.md
         callbacks=[Progress()],
         device=real.samples.device,
         seed=seed,
@@ -177,15 +175,15 @@ def draw_synthetic(
 
 def save_picture(kinds: tuple[Batch, ...], path: Path, columns: int = 8) -> None:
     """Save a picture of several kinds of digits side by side, one class a row."""
-    grids = []
-    for samples, labels in (to(digits, "cpu") for digits in kinds):
+    panels = {}
+    for title, kind in zip(("real", "synthetic", "accepted"), kinds, strict=True):
+        samples, labels = to(kind, "cpu")
         blank = torch.ones(columns, *samples.shape[1:])
         rows = [
             torch.cat([samples[labels == c][:columns], blank])[:columns] for c in range(CLASSES)
         ]
-        grids.append(make_grid(torch.cat(rows) / 2 + 0.5, nrow=columns, pad_value=0.5))
-    gap = torch.ones(3, grids[0].shape[1], 12)
-    save_image(torch.cat([grids[0], gap, grids[1], gap, grids[2]], 2), path)
+        panels[title] = torch.cat(rows)
+    save_panels(panels, path, columns=columns)
 
 
 def make_classifier(shape: torch.Size) -> nn.Sequential:
@@ -271,10 +269,10 @@ def parse_options() -> argparse.Namespace:
     add, count = parser.add_argument, parser.add_count
     add("--sizes", type=multiple_of_10, nargs="+", default=[500], metavar="N",
         help="Train on these numbers of real digits, multiples of 10 (default: 500).")
-    count("--steps", default=4_000, help="Train the GAN for this many steps (default: 4000).")
-    count("--per-class", default=3_000, help="Synthetic digits of each class (default: 3000).")
+    count("--steps", default=4_000, help="Train the GAN for this many steps (default: 4,000).")
+    count("--per-class", default=3_000, help="Synthetic digits of each class (default: 3,000).")
     count("--classifier-steps", default=1_000,
-          help="Train each classifier for this many steps (default: 1000).")
+          help="Train each classifier for this many steps (default: 1,000).")
     add("--share", type=fraction, default=0.5, metavar="P",
         help="Share of synthetic digits in a mixed batch, 0.01 to 0.99 (default: 0.5).")
     # fmt: on

@@ -7,10 +7,13 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from vanillagan import GANTrainer
+from vanillagan import EMA, R1, Callback, GANTrainer, adam
+from vanillagan import checkpoint as files
 from vanillagan.callbacks import Checkpoint
-from vanillagan.errors import VanillaGANError
+from vanillagan.errors import CheckpointError, VanillaGANError
+from vanillagan.recipes import Recipe
 from vanillagan.validation import check_seed
 
 INTERRUPTED = 130
@@ -66,18 +69,78 @@ class Parser(argparse.ArgumentParser):
 
 def positive(word: str) -> int:
     """Convert the value of an option to a positive integer."""
-    number = int(word)
+    try:
+        number = int(word)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer, got {number}")
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {word}")
     return number
 
 
 def seed(word: str) -> int:
     """Convert the value of an option to a seed."""
     try:
-        return check_seed(int(word))
+        number = int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, got {word}") from None
+    try:
+        return check_seed(number)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def measured_recipe() -> Recipe:
+    """Return the settings with which figures in the docs were measured, in place of `stable()`."""
+    return {
+        "penalties": [R1(0.5, every=4)],
+        "generator_optimizer": adam(4e-4, (0.0, 0.99)),
+        "discriminator_optimizer": adam(8e-4, (0.0, 0.99)),
+        "ema": EMA(0.999),
+    }
+
+
+class RunOptions(Callback):
+    """Keep in the checkpoints the options with which a run must be resumed.
+
+    Args:
+        options: The options of the command line.
+        names: Those that must not change.
+    """
+
+    def __init__(self, options: argparse.Namespace, *names: str) -> None:
+        values = {name: getattr(options, name) for name in names}
+        self.options = {n: str(v) if isinstance(v, Path) else v for n, v in values.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.options
+
+    def check(self, path: Path) -> None:
+        """Raise ValueError if a checkpoint is of a run with other options."""
+        try:
+            states = files.read(path)["states"]
+        except CheckpointError:
+            return  # `Checkpoint.resume` tells of it, and takes an older one
+        saved = states["callbacks"].get("RunOptions#1", {})
+        differing = [n for n, v in self.options.items() if n in saved and saved[n] != v]
+        if differing:
+            had, asked = (in_words(values, differing) for values in (saved, self.options))
+            raise ValueError(
+                f"{path} is of a run with {had}, but this one has {asked}: resume it with the same "
+                "options, or pass another folder as --out"
+            )
+
+
+def in_words(options: dict[str, Any], names: list[str]) -> str:
+    """Return options as they are written on a command line."""
+    words = []
+    for name in names:
+        option, value = f"--{name.replace('_', '-')}", options[name]
+        if value is None or value is False:
+            words.append(f"{option} not given")
+        else:
+            words.append(option if value is True else f"{option} {value}")
+    return ", ".join(words)
 
 
 def start_or_resume(trainer: GANTrainer, checkpoint: Checkpoint, *, resume: bool) -> None:
@@ -86,6 +149,10 @@ def start_or_resume(trainer: GANTrainer, checkpoint: Checkpoint, *, resume: bool
     Otherwise --resume could continue a run that went further earlier in the same folder.
     """
     if resume:
+        newest = max(checkpoint.folder.glob("step-*.pt"), default=None)
+        for callback in trainer.callbacks:
+            if isinstance(callback, RunOptions) and newest is not None:
+                callback.check(newest)
         if checkpoint.resume(trainer) is None:
             print(f"{checkpoint.folder} has no checkpoint: starting a new run")
     elif any(checkpoint.folder.glob("*.pt")):

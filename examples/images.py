@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from common import Parser, exit_if_stopped, run, start_or_resume
+from common import Parser, RunOptions, exit_if_stopped, run, start_or_resume
 from photographs import photo_crops
+from pictures import save_panels
 from torch import Tensor
-from torchvision.utils import save_image
 
 from vanillagan import (
     EMA,
@@ -64,6 +64,7 @@ MIN_PICTURES = 16
 NUM_SAMPLES, NUM_NEIGHBORS = 2000, 10_000
 LARGEST_MAP = 32
 SHOWN = 12
+FIXED = ("size", "channels", "base_channels", "latent_dim", "lr", "no_flip", "seed")
 
 
 def main() -> None:
@@ -74,12 +75,13 @@ def main() -> None:
     every = options.sample_interval
     grid = SampleGrid(options.out / "images", every_n_steps=every, side=8)
     checkpoint = Checkpoint(options.out / "checkpoints", every_n_steps=every, keep=1)
-    callbacks = [Progress(), grid, checkpoint, NaNGuard(), HealthMonitor(), StopOnSignal()]
+    fixed = RunOptions(options, *FIXED)
+    callbacks = [Progress(), grid, checkpoint, NaNGuard(), HealthMonitor(), StopOnSignal(), fixed]
     trainer = make_trainer(options, callbacks)
     start_or_resume(trainer, checkpoint, resume=options.resume)
     print(f"Training on {trainer.device} to step {options.steps:,}; outputs go to {options.out}")
     options.out.mkdir(parents=True, exist_ok=True)
-    show(pixels(data, 64), options.out / "data.png", columns=8)
+    save_panels({"training pictures": pixels(data, 64)}, options.out / "data.png", columns=8)
     started = time.monotonic()
     trainer.fit(data, max_steps=options.steps, batch_size=options.batch_size)
     exit_if_stopped(trainer)
@@ -90,7 +92,7 @@ def main() -> None:
     print(f"  data            {options.out / 'data.png'}")
     print(f"  samples         {grid.folder / str(trainer.progress.step)}.png")
     print(f"  samples by time {options.out / 'film_strip.png'}")
-    print(f"  neighbors       {options.out / 'neighbors.png'} (samples, nearest pictures below)")
+    print(f"  neighbors       {options.out / 'neighbors.png'}")
     print(f"  checkpoint      {checkpoint.latest}")
 
 
@@ -176,7 +178,11 @@ def evaluate(
     if real is not None:
         others = nearest_neighbors(coarse(real), small).distances
         print(f"  held-out pictures  median {float(others.median()) / unit:.3f}")
-    show(torch.cat([fake[:SHOWN], training[places[:SHOWN, 0]]]), path, columns=SHOWN)
+    panels = {
+        f"generated after {trainer.progress.step:,} steps": fake[:SHOWN],
+        "nearest training picture of each": training[places[:SHOWN, 0]],
+    }
+    save_panels(panels, path, columns=SHOWN, below=True)
 
 
 def pixels(data: ByteImages, n: int) -> Tensor:
@@ -207,29 +213,25 @@ def report(title: str, real: Tensor, fake: Tensor) -> None:
     print(f"{title} precision {precision:.3f}, recall {recall:.3f}, Fréchet distance {frechet:.3f}")
 
 
-def show(images: Tensor, path: Path, *, columns: int) -> None:
-    """Save images in [-1, 1] as a grid."""
-    save_image(images.add(1).div(2), path, nrow=columns)
-
-
 def parse_options(words: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__, "images")
     # fmt: off
     add, count = parser.add_argument, parser.add_count
     add("--data", type=Path, metavar="FOLDER",
         help="Train on the pictures in this folder and its subfolders, of any format and size.")
-    count("--size", default=32, help="Height and width, such as 32, 64 or 128 (default: 32).")
+    count("--size", default=32,
+          help="Height and width of an image in pixels, such as 32, 64 or 128 (default: 32).")
     add("--channels", type=int, choices=(1, 3), default=3,
         help="With --data: 3 for color, 1 for gray (default: 3).")
-    count("--steps", default=3000, help="Train for this many steps in all (default: 3000).")
+    count("--steps", default=3000, help="Train for this many steps in all (default: 3,000).")
     parser.add_resume()
     count("--batch-size", default=64, help="Images in a batch (default: 64).")
     count("--base-channels", default=32, help="Channels of the discriminator's largest map; the "
           "generator's has half as many (default: 32).")
     count("--latent-dim", default=100, help="Size of a latent (default: 100).")
-    add("--lr", type=float, default=3e-4,
+    add("--lr", type=float, default=3e-4, metavar="RATE",
         help="Learning rate of Adam; the discriminator's is twice that (default: %(default)s).")
-    add("--no-flip", action="store_true", help="Don't flip images.")
+    add("--no-flip", action="store_true", help="Do not flip images at random.")
     count("--sample-interval", default=500,
           help="Steps between two grids of samples and two checkpoints (default: 500).")
     # fmt: on

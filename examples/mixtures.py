@@ -287,11 +287,11 @@ def parse_options() -> argparse.Namespace:
                         help="Train on one or both of these mixtures (default: both).")
     parser.add_argument("--recipe", choices=list(RECIPES), nargs="+", default=["stable"],
                         help="Train by one or both of these recipes, see above (default: stable).")
-    parser.add_count("--steps", default=8_000, help="Train for this many steps (default: 8000).")
+    parser.add_count("--steps", default=8_000, help="Train for this many steps (default: 8,000).")
     parser.add_argument("--rejection", action="store_true",
                         help="Evaluate rejection sampling too, see above.")
     parser.add_count("--refit-steps", default=1_000,
-                     help="Steps of the discriminator before rejection (default: 1000).")
+                     help="Steps of the discriminator before rejection (default: 1,000).")
     # fmt: on
     return parser.parse_args()
 

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from common import Parser, exit_if_stopped, run, start_or_resume
+from common import Parser, RunOptions, exit_if_stopped, run, start_or_resume
+from pictures import save_panels
 
 from vanillagan import (
     Callback,
@@ -37,12 +38,15 @@ from vanillagan.callbacks import (
     SampleGrid,
     StopOnSignal,
 )
+from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist_or_5000
 from vanillagan.errors import require
 from vanillagan.player import adam
 from vanillagan.results import History
 
-LENGTHS = {"stable": {"steps": 7_500}, "conv": {"steps": 20_000}, "reference": {"epochs": 200}}
+SHOWN = 64
+FIXED = ("recipe", "seed", "lr", "b1", "b2", "latent_dim", "img_size", "channels")
+LENGTHS = {"stable": {"steps": 9_400}, "conv": {"steps": 20_000}, "reference": {"epochs": 200}}
 
 
 def main() -> None:
@@ -55,7 +59,8 @@ def main() -> None:
     torch.manual_seed(options.seed)
     grid = SampleGrid(options.out / "images", every_n_steps=options.sample_interval)
     checkpoint = Checkpoint(options.out / "checkpoints", every_n_epochs=5, keep=1)
-    callbacks = [Progress(), grid, checkpoint, NaNGuard(), HealthMonitor(), StopOnSignal()]
+    fixed = RunOptions(options, *FIXED)
+    callbacks = [Progress(), grid, checkpoint, NaNGuard(), HealthMonitor(), StopOnSignal(), fixed]
     trainer = make_trainer(options, callbacks)
     start_or_resume(trainer, checkpoint, resume=options.resume)
     print(f"Training on {trainer.device}, recipe {options.recipe}; outputs go to {options.out}")
@@ -66,11 +71,13 @@ def main() -> None:
     exit_if_stopped(trainer)
     plot_losses(trainer.history, options.out / "losses.png")
     grid.film_strip(options.out / "film_strip.png")
+    compare(trainer, data, options.out / "comparison.png")
     print(f"Trained for {time.monotonic() - started:.0f} s. Outputs:")
-    print(f"  samples         {grid.folder / str(trainer.progress.step)}.png")
-    print(f"  samples by time {options.out / 'film_strip.png'}")
-    print(f"  losses          {options.out / 'losses.png'}")
-    print(f"  checkpoint      {checkpoint.latest}")
+    print(f"  real and generated digits  {options.out / 'comparison.png'}")
+    print(f"  samples                    {grid.folder / str(trainer.progress.step)}.png")
+    print(f"  samples by time            {options.out / 'film_strip.png'}")
+    print(f"  losses                     {options.out / 'losses.png'}")
+    print(f"  checkpoint                 {checkpoint.latest}")
     print("Draw more samples with:")
     print(
         '  python -c "from torchvision.utils import save_image; from vanillagan import '
@@ -106,6 +113,16 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
     )  # fmt: skip
 
 
+def compare(trainer: GANTrainer, data: ByteImages, path: Path) -> None:
+    """Save real digits beside generated ones, both chosen at random."""
+    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:SHOWN]
+    panels = {
+        "real": ByteImages(data.images)[chosen],
+        f"generated after {trainer.progress.step:,} steps": trainer.sample(SHOWN, seed=0),
+    }
+    save_panels(panels, path, columns=8)
+
+
 def plot_losses(history: History, path: Path) -> None:
     """Save a plot of both losses, each step faintly and their running mean."""
     from matplotlib.figure import Figure  # imported here, so that training starts sooner
@@ -129,23 +146,31 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
     # fmt: off
     add, count = parser.add_argument, parser.add_count
     add("--recipe", choices=tuple(LENGTHS), default="stable",
-        help="Train by this recipe, see above.")
+        help="Train by this recipe, see above (default: stable).")
     count("--epochs", "--n_epochs", help="Train for this many epochs in all (default: 200 for "
           "reference).")
-    count("--steps", help="Train for this many steps in all (default: 7,500 for stable, 20,000 for "
+    count("--steps", help="Train for this many steps in all (default: 9,400 for stable, 20,000 for "
           "conv).")
     parser.add_resume()
     parser.add_data()
     count("--batch-size", "--batch_size", default=64, help="Images in a batch (default: 64).")
-    add("--lr", type=float, help="Learning rate of Adam for both players, in place of the "
-        "recipe's; with --b1 (default: 0.5) and --b2 (default: 0.999).")
-    add("--b1", type=float, help="Decay rate of Adam's first moment.")
-    add("--b2", type=float, help="Decay rate of Adam's second moment.")
+    add("--lr", type=float, metavar="RATE",
+        help="Learning rate of Adam for both players. One of --lr, --b1 and --b2 replaces the "
+        "recipe's optimizers by Adam with these three (default: 0.0002).")
+    add("--b1", type=float, metavar="BETA",
+        help="Decay rate of Adam's first moment, see --lr (default: 0.5).")
+    add("--b2", type=float, metavar="BETA",
+        help="Decay rate of Adam's second moment, see --lr (default: 0.999).")
     count("--latent-dim", "--latent_dim", default=100, help="Size of a latent (default: 100).")
-    count("--img-size", "--img_size", default=28, help="Height and width in pixels (default: 28).")
-    add("--channels", type=int, choices=(1, 3), default=1, help="Channels (default: 1).")
+    count("--img-size", "--img_size", default=28,
+          help="Height and width of an image in pixels (default: 28).")
+    add("--channels", type=int, choices=(1, 3), default=1,
+        help="Channels of an image: 1 for gray, 3 for equal red, green and blue (default: 1).")
     count("--sample-interval", "--sample_interval", default=400,
           help="Steps between two grids of samples (default: 400).")
+    add("--workers", "--n-cpu", "--n_cpu", type=int, default=0, metavar="N",
+        help="Accepted as in the reference implementation, without effect: the digits are read "
+        "from memory, which needs no worker processes.")
     # fmt: on
     options = parser.parse_args(words)
     if options.epochs is None and options.steps is None:

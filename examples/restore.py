@@ -29,13 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Parser, exit_if_stopped, run, start_or_resume
+from common import Parser, exit_if_stopped, measured_recipe, run, start_or_resume
 from photographs import TRAINED_ON, UNSEEN, as_floats, as_tensor, photo_patches, photographs
+from pictures import save_panels
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import save_image
 
-from vanillagan import EMA, R1, ConvDiscriminator, Discriminator, GANTrainer, Generator, recipes
+from vanillagan import EMA, R1, ConvDiscriminator, Discriminator, GANTrainer, Generator
 from vanillagan.applications.blending import as_mask
 from vanillagan.applications.context_encoder import ContextEncoder, ContextTrainer
 from vanillagan.applications.inversion import GANInversion, inpaint
@@ -95,8 +96,8 @@ def learn(
 
 def show(path: Path, *rows: Tensor) -> None:
     """Save a picture of before, damage, after: several images in rows, or one in columns."""
-    columns = len(rows[0]) if len(rows[0]) > 1 else len(rows)
-    save_image(torch.cat(rows).clamp(-1, 1).add(1).div(2), path, nrow=columns)
+    panels = dict(zip(("before", "damage", "after"), rows, strict=True))
+    save_panels(panels, path, columns=len(rows[0]), below=len(rows[0]) > 1)
     print(f"  before, damage, after: {path}")
 
 
@@ -110,7 +111,7 @@ DIGIT_MASKS = {
 """A box of 14 x 14, half of the pixels, and three scratches 2 pixels wide."""
 
 INVERSION = GANInversion(16, candidates=4000, steps=50, temperature=0.02)
-"""Averages restarts for a higher PSNR than the best restart has; see docs/restoring.md."""
+"""Averages restarts for a higher PSNR than the best restart has; see docs/use/restoring.md."""
 
 
 def faded(images: Tensor) -> Tensor:
@@ -136,12 +137,10 @@ DEGRADATIONS = {"noise": unchanged, "fading": faded, "blur": blurred}
 def make_digit_trainer(options: argparse.Namespace) -> GANTrainer:
     torch.manual_seed(options.seed)
     shape = (1, 28, 28)
-    # docs/restoring.md was measured with these settings
-    recipe = recipes.stable() | {"lr_schedule": None, "update_order": "generator_first"}
     return GANTrainer(
         Generator(64, shape),
         Discriminator(shape),
-        **recipe,
+        **measured_recipe(),  # of docs/use/restoring.md
         callbacks=callbacks(options, "digits"),
         device=options.device,
         seed=options.seed,
@@ -276,13 +275,14 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__, "restore")
     add = parser.add_argument
     # fmt: off
-    add("--image", type=Path, metavar="FILE", help="Repair this photograph.")
+    add("--image", type=Path, metavar="FILE", help="Repair this photograph, with --mask.")
     add("--mask", type=Path, metavar="FILE",
-        help="Picture of the photograph's size, white where that is damaged.")
-    add("--only", choices=("digits", "photos"), help="Run one of the two parts.")
-    parser.add_count("--steps", help=f"Train for this many steps each (default: {DIGIT_STEPS:,} "
-                     f"for digits, {PHOTO_STEPS:,} for photographs).")
-    add("--quick", action="store_true", help="Run for seconds, without results of use.")
+        help="Picture of the photograph's size that is white where the photograph is damaged.")
+    add("--only", choices=("digits", "photos"), help="Run one of the two parts (default: both).")
+    parser.add_count("--steps", help="Train each part for this many steps (default: "
+                     f"{DIGIT_STEPS:,} for digits, {PHOTO_STEPS:,} for photographs).")
+    add("--quick", action="store_true", help="Run a few steps of each part, to see that it "
+        "works.")
     parser.add_resume()
     parser.add_data()
     # fmt: on

@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Parser, exit_if_stopped, run, start_or_resume
+from common import Parser, RunOptions, exit_if_stopped, run, start_or_resume
 from corpora import Corpus, grammar, lines_of, words
 from torch import Tensor
 
@@ -62,6 +62,7 @@ SHOWN = 8
 TASKS = {"grammar": grammar, "words": words}
 STEPS = {"grammar": 8_000, "words": 12_000}
 LATENT_DIM, CHANNELS, BLOCKS, BATCH_SIZE = 64, 64, 1, 64
+FIXED = ("task", "corpus", "length", "vocabulary", "output", "seed")
 CORPUS_OPTIONS = {"length": 12, "vocabulary": 500}
 
 
@@ -79,7 +80,8 @@ def main() -> None:
     torch.manual_seed(options.seed)
     samples = SamplePrinter(options.sample_interval or max(1, options.steps // 15))
     checkpoint = Checkpoint(options.out / "checkpoints", every_n_steps=1000, keep=1)
-    callbacks = [Progress(), samples, checkpoint, NaNGuard(), StopOnSignal()]
+    fixed = RunOptions(options, *FIXED)
+    callbacks = [Progress(), samples, checkpoint, NaNGuard(), StopOnSignal(), fixed]
     trainer = make_trainer(corpus, options, callbacks)
     start_or_resume(trainer, checkpoint, resume=options.resume)
     started = time.monotonic()

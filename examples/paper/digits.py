@@ -6,11 +6,12 @@ import time
 from typing import Any, NamedTuple
 
 import torch
+from common import measured_recipe
 from torch import Tensor
 from torchvision.utils import make_grid
 
 from paper.report import Paper, describe_training
-from vanillagan import Discriminator, GANTrainer, Generator, recipes
+from vanillagan import Discriminator, GANTrainer, Generator
 from vanillagan.callbacks import Progress
 from vanillagan.data import ByteImages, normal_latents
 from vanillagan.datasets import mnist, mnist_or_5000
@@ -36,12 +37,10 @@ def trained(paper: Paper) -> Trained:
 
 
 def make_trainer(paper: Paper) -> GANTrainer:
-    # docs/paper.md was measured with these settings
-    recipe = recipes.stable() | {"lr_schedule": None, "update_order": "generator_first"}
     return GANTrainer(
         Generator(),
         Discriminator(),
-        **recipe,
+        **measured_recipe(),  # of docs/results/paper.md
         device=paper.options.device,
         callbacks=[Progress()],
         seed=paper.options.seed,

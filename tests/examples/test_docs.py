@@ -28,63 +28,8 @@ from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist
 """
 
-PRELUDES = {
-    "README.md": """
-def looks_good(images: Tensor) -> bool:
-    return len(images) == 100
-""",
-    "docs/callbacks.md": "",
-    "docs/checkpoints.md": """
-data = torch.rand(8, 1, 28, 28) * 2 - 1
-trainer = GANTrainer(Generator(), Discriminator())
-""",
-    "docs/coming_from.md": "",
-    "docs/evaluation.md": """
-classifier = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-trainer = GANTrainer(Generator(), Discriminator())
-held_out = torch.rand(10, 1, 28, 28) * 2 - 1
-""",
-    "docs/extending.md": "",
-    "docs/guide.md": """
-n = 8
-dataset = [torch.rand(1, 28, 28) * 2 - 1 for _ in range(n)]
-trainer = GANTrainer(Generator(), Discriminator())
-my_generator, my_discriminator = nn.Linear(128, 2), nn.Linear(2, 1)
-""",
-    "docs/index.md": "",
-    "docs/more_data.md": """
-networks = Generator(num_classes=10), Discriminator(num_classes=10)
-GANTrainer(*networks).save("digits.pt")
-real = mnist("data")
-labels = torch.arange(10).repeat(3)[:-1]
-""",
-    "docs/optimizers.md": "",
-    "docs/pictures.md": """
-from PIL import Image
-
-Path("holidays").mkdir()
-Image.new("RGB", (80, 70)).save("holidays/sea.png")
-""",
-    "docs/restoring.md": """
-GANTrainer(Generator(8, hidden=(16,)), Discriminator(hidden=(16,))).save("digits.pt")
-images = torch.rand(2, 1, 28, 28) * 2 - 1
-mask = torch.zeros(28, 28, dtype=torch.bool)
-mask[10:14, 10:14] = True
-patches, photograph = torch.rand(8, 3, 32, 32) * 2 - 1, torch.rand(3, 40, 40) * 2 - 1
-lost = torch.rand(40, 40) < 0.1
-""",
-    "docs/start/first_gan.md": "",
-    "docs/text.md": """
-Path("texts.txt").write_text("x+x\\nx*x-x\\nx/x\\n" * 20)
-""",
-    "docs/understand/algorithm.md": "",
-    "docs/understand/balance.md": "",
-    "docs/understand/game.md": "",
-    "docs/understand/losses.md": "",
-    "docs/understand/networks.md": "",
-    "docs/understand/proofs.md": "",
-}
-"""Code that the reader of a page has already: trainers, data and files."""
+SETUP = re.compile(r"<!-- what the reader has already, for the tests:\n(.*?)-->\n", re.DOTALL)
+"""Comment of a page with the trainers, data and files that its code uses."""
 
 SMALLER = {
     "10_000": "100",
@@ -104,10 +49,21 @@ SMALLER = {
 }
 
 
+def pages_with_code() -> list[str]:
+    """Return the pages with Python code, without translations, which have the same code."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    names = [str(page.relative_to(ROOT)) for page in pages if "```python" in page.read_text()]
+    return sorted(name for name in names if not name.startswith("docs/zh/"))
+
+
+PAGES = pages_with_code()
+
+
 def code_of(page: str) -> str:
     """Return the Python code of a page, as one script."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    return "\n".join([IMPORTS, PRELUDES[page], *blocks])
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return "\n".join([IMPORTS, *SETUP.findall(text), *blocks])
 
 
 def run_page(page: str, folder: Path) -> dict[str, Any]:
@@ -123,13 +79,6 @@ def run_page(page: str, folder: Path) -> dict[str, Any]:
     return names
 
 
-def test_every_page_with_code_is_tested():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    with_code = {str(page.relative_to(ROOT)) for page in pages if "```python" in page.read_text()}
-    # translations have the code of these pages, as test_translations.py checks
-    assert {page for page in with_code if not page.startswith("docs/zh/")} == set(PRELUDES)
-
-
 def test_links_of_the_readme_work_on_a_package_index():
     targets = re.findall(r"\]\((.*?)\)", (ROOT / "README.md").read_text())
     assert all(target.startswith("https://") for target in targets)
@@ -143,14 +92,14 @@ def test_the_citation_has_the_version_of_the_package():
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
-@pytest.mark.parametrize("page", sorted(PRELUDES.keys() - {"docs/evaluation.md"}))
+@pytest.mark.parametrize("page", sorted({*PAGES} - {"docs/use/evaluation.md"}))
 def test_the_code_of_a_page_runs(page, tmp_path):
     run_page(page, tmp_path)
 
 
 @pytest.mark.slow
 def test_the_code_of_all_pages_type_checks(tmp_path):
-    for page in PRELUDES:
+    for page in PAGES:
         name = "_".join(Path(page).with_suffix("").parts)
         (tmp_path / f"{name}_page.py").write_text(code_of(page))
     config = tmp_path / "mypy.ini"
@@ -184,7 +133,7 @@ def flatten(value: Any) -> list[float]:
     return torch.as_tensor(value).flatten().tolist()
 
 
-@pytest.mark.parametrize("page", sorted(page for page in PRELUDES if "/understand/" in page))
+@pytest.mark.parametrize("page", [page for page in PAGES if "/understand/" in page])
 def test_expressions_have_the_values_in_their_comments(page):
     """`expression  # 0.88, 0.12: text` is within a unit of the last digit."""
     number = r"(?:nan|-?\d+(?:\.\d+)?)"
@@ -209,7 +158,7 @@ def test_expressions_have_the_values_in_their_comments(page):
 @pytest.fixture(scope="module")
 def extending(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return what the code of `extending.md` defines."""
-    return run_page("docs/extending.md", tmp_path_factory.mktemp("extending"))
+    return run_page("docs/use/extending.md", tmp_path_factory.mktemp("extending"))
 
 
 def sgd(parameters: Any) -> torch.optim.Optimizer:
@@ -272,7 +221,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         inception = functools.partial(fid.FrechetInceptionDistance, flatten)
         patch.setattr(fid, "FrechetInceptionDistance", inception)
-        names = run_page("docs/evaluation.md", folder)
+        names = run_page("docs/use/evaluation.md", folder)
     return names | {"folder": folder}
 
 
@@ -293,7 +242,7 @@ def test_the_best_checkpoint_is_that_of_the_metric(evaluation):
 
 
 def test_inception_gets_three_channels_in_0_1():
-    page = code_of("docs/evaluation.md")
+    page = code_of("docs/use/evaluation.md")
     transform = eval(re.search(r"transform=(lambda.*),\n", page)[1])  # the page's own
     images = transform(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1))
     assert images.tolist() == [[[[0.0]]] * 3, [[[1.0]]] * 3]

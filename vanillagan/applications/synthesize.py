@@ -38,7 +38,7 @@ def synthesize(
 
     The dataset is as good as the generator: samples of a class without training images are noise,
     and copies of real samples add nothing to the training of a classifier. Check on real test data
-    whether the samples help; `docs/more_data.md` shows where they do on MNIST.
+    whether the samples help; `docs/use/more_data.md` shows where they do on MNIST.
 
     Given a discriminator, samples are filtered by the density ratio p_data / p_g = exp(logit) that
     it has learned, separately for each class. See `rejection_sample` for the requirements.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from vanillagan.batch import Batch
@@ -15,11 +17,15 @@ from vanillagan.validation import check_number
 
 __all__ = ["ConsoleLog", "Progress", "ProgressBar"]
 
+SHORTEST_BAR = 4
+"""Columns that the losses must leave for the bar itself."""
+
 
 class ProgressBar(Callback):
     """Progress bar with both losses, images per second and remaining time. Needs tqdm.
 
-    The losses are read from the device twice a second, not at each step. tqdm comes with the extra
+    The losses are read from the device twice a second, not at each step. On a terminal that is too
+    narrow they are abbreviated. Warnings are printed above the bar. tqdm comes with the extra
     `progress`.
 
     Raises:
@@ -33,9 +39,10 @@ class ProgressBar(Callback):
         self._bar: Any = None
         self._images = 0
         self._refreshed = 0.0
+        self._restore_warnings: Callable[[], None] = lambda: None
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
-        """Draw the bar."""
+        """Draw the bar, and let warnings be printed above it."""
         self._bar = self._tqdm(
             initial=trainer.progress.step,
             total=trainer.progress.total_steps,
@@ -45,6 +52,7 @@ class ProgressBar(Callback):
         )
         self._images = 0
         self._refreshed = time.perf_counter()
+        self._restore_warnings = self._print_warnings_above()
 
     def on_epoch_start(self, trainer: GANTrainer) -> None:
         """Show the epoch."""
@@ -60,11 +68,12 @@ class ProgressBar(Callback):
             return
         elapsed = time.perf_counter() - self._refreshed
         if elapsed >= 0.5 or trainer.progress.at_last_step:
-            self._bar.set_postfix_str(
-                f"D loss {float(result.discriminator.loss):.3f}, "
-                f"G loss {float(result.generator.loss):.3f}, "
-                f"{self._images / elapsed:,.0f} images/s",
-                refresh=False,
+            d, g = float(result.discriminator.loss), float(result.generator.loss)
+            speed = f"{self._images / elapsed:,.0f}"
+            self._set_postfix(
+                f"D loss {d:.3f}, G loss {g:.3f}, {speed} images/s",
+                f"D {d:.2f}, G {g:.2f}, {speed} img/s",
+                f"D {d:.2f}, G {g:.2f}",
             )
             self._images = 0
             self._refreshed = time.perf_counter()
@@ -77,8 +86,34 @@ class ProgressBar(Callback):
     def on_fit_end(self, trainer: GANTrainer) -> None:
         """Leave the bar as it stands."""
         if self._bar is not None:
+            self._restore_warnings()
             self._bar.close()
             self._bar = None
+
+    def _set_postfix(self, *texts: str) -> None:
+        """Show the first text that fits in the line, or the last one."""
+        for text in texts:
+            self._bar.set_postfix_str(text, refresh=False)
+            line = self._bar.format_dict
+            # without a known width the bar has 10 columns
+            needed = len(self._bar.format_meter(**(line | {"ncols": None}))) - 10 + SHORTEST_BAR
+            if line["ncols"] is None or needed <= line["ncols"]:
+                break
+
+    def _print_warnings_above(self) -> Callable[[], None]:
+        """Clear the bar while a warning is printed; return a function that ends this."""
+        before = warnings.showwarning
+
+        def show(*arguments: Any, **options: Any) -> None:
+            with self._tqdm.external_write_mode(file=sys.stderr):
+                before(*arguments, **options)
+
+        def restore() -> None:
+            if warnings.showwarning is show:  # nobody else has replaced it since
+                warnings.showwarning = before
+
+        warnings.showwarning = show
+        return restore
 
 
 class ConsoleLog(Callback):

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 
 from vanillagan.callback import Callback
+from vanillagan.callbacks.pictures import GAP, caption, tile
 from vanillagan.results import StepResult
 from vanillagan.sampling.draw import classes_in_turn
 from vanillagan.trainer import GANTrainer
 from vanillagan.validation import check_integer
 
 __all__ = ["SampleGrid"]
-
-GAP = 2
-"""Pixels between the images of a grid."""
 
 
 class SampleGrid(Callback):
@@ -31,6 +29,8 @@ class SampleGrid(Callback):
         every_n_steps: Steps between two grids, at least 1; 400 as in the reference implementation.
         side: Images on a side of the grid, at least 1.
         seed: Seed of the latents, at least 0.
+        scale: Factor by which images are enlarged, at least 1; by default the whole number that
+            brings them to about 84 pixels a side: 3 for MNIST's 28 pixels, 1 for 64 pixels.
 
     Attributes:
         saved: Steps of the grids that the run has saved.
@@ -48,11 +48,13 @@ class SampleGrid(Callback):
         every_n_steps: int = 400,
         side: int = 5,
         seed: int = 0,
+        scale: int | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
         self.side = check_integer("side", side, minimum=1)
         self.seed = check_integer("seed", seed, minimum=0)
+        self.scale = None if scale is None else check_integer("scale", scale, minimum=1)
         self.saved: list[int] = []
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
@@ -73,6 +75,9 @@ class SampleGrid(Callback):
     def film_strip(self, path: str | os.PathLike[str], *, moments: int = 12) -> None:
         """Save the first column of the grids side by side: the same latents over time.
 
+        Each column has its step above it, unless the images are too narrow for that. Grids of
+        another size than the last one are left out.
+
         Args:
             path: File to write; missing folders are created.
             moments: Number of grids to show, evenly spaced, at least 1; fewer if fewer were saved.
@@ -83,18 +88,26 @@ class SampleGrid(Callback):
         from PIL import Image
 
         check_integer("moments", moments, minimum=1)
-        grids = [self._path(step) for step in self.saved if self._path(step).exists()]
-        if not grids:
+        sizes = {}
+        for step in self.saved:
+            if self._path(step).exists():
+                with Image.open(self._path(step)) as image:
+                    sizes[step] = image.size
+        if not sizes:
             raise RuntimeError("`film_strip` must come after a `fit` that has saved grids")
-        places = np.linspace(0, len(grids) - 1, min(moments, len(grids))).round().astype(int)
+        # a resumed run may have grids that were saved with another `scale` or `side`
+        steps = [step for step, size in sizes.items() if size == list(sizes.values())[-1]]
+        places = np.linspace(0, len(steps) - 1, min(moments, len(steps))).round().astype(int)
+        shown = [steps[place] for place in places]
         columns = []
-        for place in places:
-            with Image.open(grids[place]) as image:
-                width = (image.width - GAP) // self.side + (GAP if place == places[-1] else 0)
+        for step in shown:
+            with Image.open(self._path(step)) as image:
+                width = (image.width - GAP) // self.side + (GAP if step == shown[-1] else 0)
                 columns.append(np.asarray(image)[:, :width])
+        strip = Image.fromarray(np.concatenate(columns, axis=1))
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.concatenate(columns, axis=1)).save(path)
+        caption(strip, [f"step {n:,}" for n in shown], [f"{n:,}" for n in shown]).save(path)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the steps of the grids saved so far."""
@@ -105,8 +118,6 @@ class SampleGrid(Callback):
         self.saved = list(state["saved"])
 
     def _save(self, trainer: GANTrainer) -> None:
-        from torchvision.utils import save_image
-
         step = trainer.progress.step
         if step in self.saved:
             return
@@ -118,8 +129,7 @@ class SampleGrid(Callback):
                 f"{tuple(samples.shape[1:])}"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        images = samples.clamp(-1, 1).add(1).div(2)
-        save_image(images, self._path(step), nrow=self.side, padding=GAP)
+        tile(samples, columns=self.side, scale=self.scale).save(self._path(step))
         self.saved.append(step)
 
     def _path(self, step: int) -> Path:

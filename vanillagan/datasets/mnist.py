@@ -56,15 +56,15 @@ def mnist(
         if not download:
             raise RuntimeError(
                 f"MNIST was not found under {str(root)!r} (pass `download=True`, or use "
-                "`mnist_5000`, which needs no download)"
+                "`vanillagan.datasets.mnist_5000()`, which needs no download)"
             ) from None
         with _short_timeout():
             try:
                 digits = MNIST(root, train=train, download=True)
             except (OSError, RuntimeError) as error:
                 raise RuntimeError(
-                    f"MNIST was not found under {str(root)!r} and could not be downloaded "
-                    f"(`mnist_5000` needs no download): {error}"
+                    f"MNIST was not found under {str(root)!r} and could not be downloaded: "
+                    f"{error}\nUse `vanillagan.datasets.mnist_5000()`, which needs no download"
                 ) from error
     return _as_images(digits.data, digits.targets, image_size, channels)
 

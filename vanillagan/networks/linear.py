@@ -29,8 +29,8 @@ class Linear(nn.Linear):
 
     # PyTorch multiplies float32 matrices by MKL; oneDNN, which it also contains, is faster on these
     # CPUs. How much depends on the CPU. On one thread MKL and oneDNN reached 113 and 250 GFLOP/s on
-    # the EPYC of docs/performance.md (half the time), but 84 to 94 and 90 to 105 on an EPYC of
-    # family 25, model 17 (0.82 to 0.99 of the time).
+    # the EPYC of docs/results/performance.md (half the time), but 84 to 94 and 90 to 105 on an EPYC
+    # of family 25, model 17 (0.82 to 0.99 of the time).
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (N, in_features) to (N, out_features)."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from itertools import pairwise
 from statistics import median
+from traceback import walk_stack
 from typing import Any
 
 import torch
@@ -132,7 +134,9 @@ class HealthMonitor(Callback):
         for kind, message in find_issues(self._persistent()):
             if kind not in self.warned:
                 self.warned.append(kind)
-                warnings.warn(f"at step {step:,}: {message}", TrainingHealthWarning, stacklevel=2)
+                warnings.warn(
+                    f"at step {step:,}: {message}", TrainingHealthWarning, _stacklevel_of_fit()
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the recent statistics, and what the run has been warned of."""
@@ -226,3 +230,14 @@ def _draw(trainer: GANTrainer) -> Tensor:
 
 def _gradient_norm(player: Player) -> Tensor:
     return total_norm(weight.grad for weight in player.parameters if weight.grad is not None)
+
+
+def _stacklevel_of_fit() -> int:
+    """Return the `stacklevel` with which a warning of the caller names the line that called `fit`.
+
+    It is that of the outermost call of the library. The depth is not fixed: a subclass may override
+    the methods in between.
+    """
+    callers = enumerate(walk_stack(sys._getframe(1)), start=2)
+    names = {level: frame.f_globals.get("__name__", "") for level, (frame, _) in callers}
+    return max(level for level, name in names.items() if name.startswith("vanillagan."))

@@ -17,7 +17,7 @@ __all__ = ["DOCS", "KINDS", "Issue", "find_issues"]
 KINDS = ("saturation", "vanishing_gradient", "mode_collapse", "oscillation", "imbalance")
 """Kinds of issues."""
 
-DOCS = "docs/evaluation.md#training-health"
+DOCS = "https://github.com/vanillagan/vanillagan/blob/main/docs/use/health.md"
 """Page that every message refers to."""
 
 SATURATED_AUC = 0.99
