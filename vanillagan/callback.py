@@ -42,6 +42,7 @@ class Callback:
 
     main_process_only: ClassVar[bool] = False
     priority: ClassVar[int] = 0
+    _owner: object = None  # the list that it last ran in, if it has a state
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -148,6 +149,7 @@ class CallbackList(Callback, Sequence[Callback]):
             hook: [c for c in called if getattr(type(c), hook) is not getattr(Callback, hook)]
             for hook in HOOKS
         }
+        self._run = object()  # identity of the run, which copies and files need not keep
 
     def __len__(self) -> int:
         return len(self._callbacks)
@@ -168,6 +170,17 @@ class CallbackList(Callback, Sequence[Callback]):
 
     @override
     def on_fit_start(self, trainer: GANTrainer) -> None:
+        for index, callback in enumerate(self._callbacks):
+            if type(callback).state_dict is Callback.state_dict:
+                continue
+            # at step 0 callbacks forget the run before
+            if trainer.progress.step > 0 and callback._owner not in (None, self._run):
+                raise ValueError(
+                    f"`callbacks[{index}]` must be of this trainer's run, which has done "
+                    f"{trainer.progress.step} steps, got a {type(callback).__name__} that another "
+                    "trainer has used since: give each trainer callbacks of its own"
+                )
+            callback._owner = self._run
         self._call("on_fit_start", trainer)
 
     @override
@@ -226,6 +239,7 @@ class CallbackList(Callback, Sequence[Callback]):
             )
         for name in state.keys() & callbacks.keys():
             callbacks[name].load_state_dict(state[name])
+            callbacks[name]._owner = self._run
 
     def _by_name(self) -> dict[str, Callback]:
         counts: Counter[str] = Counter()

@@ -20,6 +20,7 @@ from vanillagan._version import __version__
 from vanillagan.errors import CheckpointError
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.runtime.device import resolve_device
+from vanillagan.validation import check_path
 
 __all__ = [
     "Stateful",
@@ -117,7 +118,7 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
         path: File to write; missing folders are created.
         content: What `collect` returned.
     """
-    path = Path(path)
+    path = check_path("path", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -145,7 +146,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: The file is not a checkpoint, is damaged, or has a format that this version
             does not read.
     """
-    path = Path(path)
+    path = check_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a checkpoint file, got {str(path)!r}")
     data = memoryview(path.read_bytes())  # read once: what is verified is what is loaded

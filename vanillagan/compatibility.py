@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from vanillagan.ema import EMA
 from vanillagan.losses import AdversarialLoss
 from vanillagan.networks.base import GeneratorBase
 from vanillagan.penalties import Penalty
+from vanillagan.player import Player
 from vanillagan.runtime.device import evaluating
 from vanillagan.runtime.rng import isolated_rng
 from vanillagan.traits import num_classes_of, outputs_probabilities, sample_shape_of
@@ -31,8 +33,16 @@ __all__ = [
     "check_generate",
     "check_networks",
     "check_parts",
+    "settings_of",
+    "warn_of_outputs",
+    "warn_of_pairs",
     "warn_of_range",
+    "warn_of_settings",
 ]
+
+LAYOUT = {"Alias", "Clamp", "Clone", "Expand", "Mean", "Permute", "Select", "Slice", "Split"}
+LAYOUT |= {"Squeeze", "T", "ToCopy", "Transpose", "UnsafeSplit", "UnsafeView", "Unsqueeze", "View"}
+"""Operations of the autograd graph after which a network's last activation is looked for."""
 
 
 def check_networks(generator: nn.Module, discriminator: nn.Module, loss: AdversarialLoss) -> None:
@@ -167,14 +177,97 @@ def check_classes(data: object, generator: nn.Module) -> None:
         )
 
 
-def warn_of_range(samples: Tensor, generator: nn.Module) -> None:
-    """Warn if samples are outside of the range of the generator's Tanh."""
-    if not isinstance(generator, GeneratorBase) or generator.config.get("output") != "tanh":
+def warn_of_pairs(batch: Batch, generator: nn.Module) -> None:
+    """Warn if batches are pairs of samples, of which an unconditional trainer uses the first."""
+    samples, labels = batch
+    if num_classes_of(generator) or not isinstance(labels, Tensor) or labels.dim() < 2:
         return
-    low, high = torch.aminmax(samples.detach())
+    # images of both may differ in their channels
+    are_images = samples.dim() == labels.dim() > 2 and samples.shape[2:] == labels.shape[2:]
+    if labels.is_floating_point() and (are_images or samples.shape == labels.shape):
+        warnings.warn(
+            "`data` yields pairs of samples, but only the first of each pair is used, and the "
+            f"second, of shape {tuple(labels.shape[1:])}, is dropped: yield the samples alone, or "
+            "override `GANTrainer.unpack_batch` and `generate` to use both",
+            stacklevel=6,
+        )
+
+
+def warn_of_range(samples: Tensor, fake: Tensor, generator: nn.Module) -> None:
+    """Warn if samples are outside of the range of the generator's Tanh, or fill half of it."""
+    own = isinstance(generator, GeneratorBase) and generator.config.get("output") == "tanh"
+    if samples.is_meta or not (own or _last_operation(fake) == "Tanh"):
+        return
+    low, high = (float(value) for value in torch.aminmax(samples.detach()))
     if low < -1.001 or high > 1.001:
         warnings.warn(
-            f"the samples lie in [{float(low):g}, {float(high):g}], but the generator's Tanh only "
-            "reaches [-1, 1]: scale the data, or create the generator with output='linear'",
-            stacklevel=4,
+            f"the samples lie in [{low:g}, {high:g}], but the generator's Tanh only reaches "
+            "[-1, 1]: scale the data, or create the generator with output='linear'",
+            stacklevel=6,
         )
+    elif 0 <= low < high:
+        warnings.warn(
+            f"the samples lie in [{low:g}, {high:g}], but the generator's Tanh reaches [-1, 1]: "
+            "scale the data by `2 * samples - 1`, as `Normalize(0.5, 0.5)` of torchvision does",
+            stacklevel=6,
+        )
+
+
+def warn_of_outputs(logits: Tensor, loss: AdversarialLoss) -> None:
+    """Warn if the discriminator's outputs seem to be probabilities or of two classes.
+
+    The operations in the autograd graph tell, which needs no values from the device.
+    """
+    operation = _last_operation(logits)
+    if operation == "Sigmoid" and getattr(loss, "from_logits", True):
+        warnings.warn(
+            "`discriminator` returns probabilities (it ends in a sigmoid), but `loss` takes "
+            "logits: remove the sigmoid, or pass `loss=BCEAdversarialLoss(from_logits=False)`",
+            stacklevel=6,
+        )
+    elif operation in ("Softmax", "LogSoftmax") or (logits.dim() == 2 and logits.shape[1] == 2):
+        warnings.warn(
+            f"`discriminator` returns {logits[0].numel()} values for each sample, and each is "
+            "taken as a logit: for two classes remove the softmax, if any, and return the logit of "
+            "real minus that of fake, `x[:, 1] - x[:, 0]`",
+            stacklevel=6,
+        )
+
+
+def settings_of(player: Player) -> list[dict[str, Any]]:
+    """Return the numbers that each parameter group of a player's optimizer is set to."""
+    groups = player.optimizer.param_groups
+    numbers = [{k: v for k, v in g.items() if type(v) in (int, float, tuple)} for g in groups]
+    # `initial_lr` is the rate before a scheduler of PyTorch scaled it
+    return [group | {"lr": group.pop("initial_lr", group.get("lr"))} for group in numbers]
+
+
+def warn_of_settings(player: Player, mine: list[dict[str, Any]], *, skip: Sequence[str]) -> None:
+    """Warn if a checkpoint has replaced settings of an optimizer.
+
+    Args:
+        player: Player whose optimizer was restored.
+        mine: What `settings_of` returned before.
+        skip: Names of settings to leave out.
+    """
+    for index, (old, new) in enumerate(zip(mine, settings_of(player), strict=True)):
+        for name in old.keys() & new.keys() - set(skip):
+            if old[name] != new[name]:
+                warnings.warn(
+                    f"the {player.name}'s optimizer goes on with {name}={new[name]} of the "
+                    f"checkpoint, not with {name}={old[name]} of this trainer; to change it, set "
+                    f"`trainer.{player.name[0]}.optimizer.param_groups[{index}][{name!r}]` after "
+                    "`load`",
+                    stacklevel=3,
+                )
+
+
+def _last_operation(output: Tensor) -> str:
+    """Return the name of the last operation of a network, apart from changes of layout."""
+    node: Any = output.grad_fn
+    while node is not None:
+        name = re.sub(r"Backward\d*$", "", node.name())
+        if name not in LAYOUT:
+            return name
+        node = node.next_functions[0][0]
+    return ""

@@ -45,7 +45,8 @@ class Player:
         name: As above.
         network: The network, as checkpoints hold it and penalties call it.
         forward: The network as training calls it: compiled, if the trainer compiles.
-        parameters: Parameters that are trained, in the order of the network.
+        parameters: Parameters in the order of the network, also frozen ones: they are trained from
+            the step on in which they require gradients. Frozen integers are left out.
         optimizer: The optimizer.
         learning_rates: Initial learning rate of each parameter group, which schedules scale.
 
@@ -64,7 +65,11 @@ class Player:
         self.name = name
         self.network = network
         self.forward: Callable[..., Tensor] = torch.compile(network) if compile else network
-        self.parameters = tuple(weight for weight in network.parameters() if weight.requires_grad)
+        self.parameters = tuple(
+            weight
+            for weight in network.parameters()
+            if weight.requires_grad or weight.is_floating_point()
+        )
         factory: Any = adam() if optimizer is None else optimizer
         self.optimizer: Optimizer = factory(self.parameters) if callable(factory) else factory
         if not callable(factory) or not isinstance(self.optimizer, Optimizer):
@@ -77,8 +82,9 @@ class Player:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the parameters, which samples are converted to."""
-        return self.parameters[0].dtype
+        """Dtype of the first parameter that is trained, which samples are converted to."""
+        trained = (weight for weight in self.parameters if weight.requires_grad)
+        return next(trained, self.parameters[0]).dtype
 
     def scale_learning_rates(self, factor: float) -> None:
         """Set each learning rate to its initial value times `factor`."""

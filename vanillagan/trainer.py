@@ -26,11 +26,13 @@ from vanillagan.runtime.distributed import Distributed
 from vanillagan.runtime.rng import RankRNG, RunRNG
 from vanillagan.sampling.draw import Labels, draw_samples
 from vanillagan.traits import has_batch_norm, has_independent_samples
-from vanillagan.validation import check_choice, check_integer, check_seed
+from vanillagan.validation import ReadOnly, check_choice, check_integer, check_seed
 
 __all__ = ["GANTrainer"]
 
 UpdateOrder = Literal["generator_first", "discriminator_first"]
+
+NEW_NETWORK = "create a new trainer for it, or load weights into it by `load_state_dict`"
 
 
 class GANTrainer(TrainerHooks):
@@ -101,6 +103,13 @@ class GANTrainer(TrainerHooks):
         (4, torch.Size([5, 2]))
     """
 
+    # the players hold the networks and their optimizers: another network would not be trained
+    generator = ReadOnly[nn.Module](NEW_NETWORK)
+    discriminator = ReadOnly[nn.Module](NEW_NETWORK)
+    callbacks = ReadOnly[CallbackList](
+        "pass `callbacks` to a new trainer, and `load` the run there"
+    )
+
     def __init__(
         self,
         generator: nn.Module,
@@ -157,6 +166,8 @@ class GANTrainer(TrainerHooks):
         # one pass over real and fake samples is faster, and equal where samples are independent
         self._single_pass = has_independent_samples(discriminator)
         self._checked_shape: torch.Size | None = None
+        # until a discriminator of the user has left its first inputs as they were
+        self._copies_inputs = not type(discriminator).__module__.startswith("vanillagan.")
 
     @property
     def players(self) -> tuple[Player, Player]:
@@ -251,8 +262,13 @@ class GANTrainer(TrainerHooks):
     def generator_step(self, batch: Batch) -> GeneratorStep:
         """Generate one fake per real sample and take a generator step."""
         fake = self.generate(batch)
+        is_first = self.progress.step == 0
+        if is_first:
+            compatibility.warn_of_range(batch.samples, fake, self.generator)
         with self.d.frozen():
             fake_logits = self.discriminate(fake, batch.labels)
+            if is_first and not getattr(self.discriminator, "outputs_logits", False):
+                compatibility.warn_of_outputs(fake_logits, self.loss)
             real_logits = self.discriminate(*batch) if self.loss.needs_real else None
             loss = self.loss.generator(fake_logits, real_logits)
             self.update(self.g, loss)
@@ -297,8 +313,12 @@ class GANTrainer(TrainerHooks):
 
     def discriminate(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the discriminator's logits, converted to the samples' dtype for the loss."""
+        # one that works in place would change the batch, and with it the user's data
+        inputs = samples.clone() if self._copies_inputs else samples
         with autocast(self.device, self.precision):
-            logits = self.d.forward(*Batch(samples, labels).inputs)
+            logits = self.d.forward(*Batch(inputs, labels).inputs)
+        if self._copies_inputs:
+            self._copies_inputs = not torch.equal(inputs, samples)
         return logits.to(samples.dtype)
 
     def penalty(self, batch: Batch, fake: Tensor) -> Tensor | None:
@@ -306,7 +326,8 @@ class GANTrainer(TrainerHooks):
 
         def critic(samples: Tensor) -> Tensor:
             # the network itself: a compiled one has no second derivative
-            logits: Tensor = self.discriminator(*Batch(samples, batch.labels).inputs)
+            inputs = samples.clone() if self._copies_inputs else samples
+            logits: Tensor = self.discriminator(*Batch(inputs, batch.labels).inputs)
             return logits
 
         due = [penalty for penalty in self.penalties if self.progress.step % penalty.every == 0]
@@ -333,7 +354,7 @@ class GANTrainer(TrainerHooks):
         smallest = self._min_batch_size * self.discriminator_steps
         samples, labels = compatibility.check_batch(unpacked, self.generator, smallest=smallest)
         if self.progress.step == 0:
-            compatibility.warn_of_range(samples, self.generator)
+            compatibility.warn_of_pairs(unpacked, self.generator)
         samples = to_device(samples, self.device, self.g.dtype)
         labels = None if labels is None else to_device(labels, self.device)
         prepared = Batch(samples, labels)
@@ -400,11 +421,18 @@ class GANTrainer(TrainerHooks):
     def load(self, path: str | os.PathLike[str]) -> None:
         """Restore a checkpoint of the same networks, optimizers and callbacks; `fit` continues it.
 
+        Settings of optimizers are those of the checkpoint; a warning names those that differ. With
+        `lr_schedule` learning rates are those of this trainer.
+
         Raises:
             FileNotFoundError: There is no such file.
             CheckpointError: It is not a checkpoint, is damaged, or does not fit; nothing changed.
         """
+        settings = [compatibility.settings_of(player) for player in self.players]
         checkpoint.restore(self.state_objects(), checkpoint.read(path))
+        skip = () if self.lr_schedule is None else ("lr",)
+        for player, mine in zip(self.players, settings, strict=True):
+            compatibility.warn_of_settings(player, mine, skip=skip)
 
     def stop(self, reason: str) -> None:
         """End `fit` after the current step, on all ranks; `reason` is kept in `stop_reason`."""

@@ -7,14 +7,17 @@ expected values and the actual value: "`batch_size` must be a positive integer, 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "ReadOnly",
     "check_choice",
     "check_every",
     "check_finite",
@@ -24,6 +27,7 @@ __all__ = [
     "check_integers",
     "check_labels",
     "check_number",
+    "check_path",
     "check_seed",
     "check_shape",
     "check_size",
@@ -32,6 +36,39 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+class ReadOnly(Generic[T]):
+    """Attribute that is set once, when its object is created.
+
+    Args:
+        remedy: What to do instead of setting it again, for the error.
+    """
+
+    def __init__(self, remedy: str) -> None:
+        self.remedy = remedy
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> ReadOnly[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        try:
+            return vars(instance)[self.name]
+        except KeyError:
+            raise AttributeError(self.name) from None
+
+    def __set__(self, instance: object, value: T) -> None:
+        if self.name in vars(instance):
+            raise AttributeError(
+                f"`{self.name}` of a {type(instance).__name__} can't be replaced: {self.remedy}"
+            )
+        vars(instance)[self.name] = value
 
 
 def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
@@ -116,6 +153,13 @@ def check_choice(name: str, value: T, choices: Sequence[T]) -> T:
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{name}` must be one of {listed}, got {value!r}")
     return value
+
+
+def check_path(name: str, path: object) -> Path:
+    """Return `path` as a Path, with a leading `~` replaced by the home folder."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`{name}` must be a path, got {path!r:.80}")
+    return Path(path).expanduser()
 
 
 def check_type(name: str, value: object, expected_type: type, expected: str) -> None:

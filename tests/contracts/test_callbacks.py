@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,19 @@ def test_a_new_run_starts_afresh(tmp_path, make):
 
 
 @each(EVERY)
+def test_another_trainer_leaves_the_first_as_it_is(tmp_path, make):
+    callback = make(tmp_path / "a")
+    first = train(make_trainer(callback), max_steps=STEPS + 1)
+    before = weights(first)
+    train(make_trainer(callback), 1)
+    assert weights(first) == before
+    whole = train(make_trainer(make(tmp_path / "b")), 2)
+    with suppress(ValueError):  # refused, and unchanged
+        train(first, 2)
+    assert weights(first) == before or snapshot(first) == snapshot(whole)
+
+
+@each(EVERY)
 def test_a_resumed_run_is_exact(tmp_path, make):
     whole = train(make_trainer(make(tmp_path / "a")), 2)
     train(make_trainer(make(tmp_path / "b")), max_steps=STEPS + 1).save(tmp_path / "half.pt")
@@ -160,6 +174,7 @@ def test_an_error_before_the_start_is_raised(tmp_path, make):
         train(make_trainer(NeverStarts(), make(tmp_path)))
 
 
+@pytest.mark.filterwarnings("ignore:`LRSchedule` has no effect in a loop of your own")
 @each(EVERY)
 def test_steps_without_fit_work(tmp_path, make):
     trainer = make_trainer(make(tmp_path))
@@ -178,7 +193,8 @@ def test_a_run_of_unknown_length_works(tmp_path, make):
 @each(MAIN_PROCESS_ONLY)
 def test_other_ranks_write_and_print_nothing(tmp_path, capfd, make):
     trainer = make_trainer(make(tmp_path))
-    trainer.callbacks = CallbackList(tuple(trainer.callbacks), is_main_process=False)
+    others = CallbackList(tuple(trainer.callbacks), is_main_process=False)
+    vars(trainer)["callbacks"] = others
     train(trainer)
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")

@@ -58,7 +58,7 @@ def test_a_stopwatch_does_not_count_evaluations(make_trainer):
         time.sleep(0.3)
 
     trainer = make_trainer(Stopwatch({1, 3}, evaluate))
-    trainer.fit(torch.rand(64, 2), max_steps=4, batch_size=16)
+    trainer.fit(torch.rand(64, 2) * 2 - 1, max_steps=4, batch_size=16)
     (first, early), (last, late) = seen
     assert (first, last) == (1, 3)
     assert 0 < early < late < 0.3

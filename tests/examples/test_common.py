@@ -121,7 +121,7 @@ def test_a_run_is_resumed_with_the_options_that_it_had(common, make_trainer, tmp
         "no_flip": False,
         "corpus": Path("a"),
     }
-    start(False, **before).fit(torch.rand(8, 2), max_steps=2)
+    start(False, **before).fit(torch.rand(8, 2) * 2 - 1, max_steps=2)
     assert start(True, **before).progress.step == 2
     message = (
         r"step-00000002.pt is of a run with --recipe stable, --lr not given, --no-flip not given, "
@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_is_left_to_resume(common, make_trainer, tmp_path):
     fixed = common["RunOptions"](options(seed=0), "seed")
     checkpoint = Checkpoint(tmp_path, every_n_steps=1)
     trainer = make_trainer(checkpoint, fixed)
-    trainer.fit(torch.rand(8, 2), max_steps=2)
+    trainer.fit(torch.rand(8, 2) * 2 - 1, max_steps=2)
     (tmp_path / "step-00000003.pt").write_bytes(b"damaged")
     with pytest.warns(UserWarning, match="skipping"):
         common["start_or_resume"](trainer, checkpoint, resume=True)

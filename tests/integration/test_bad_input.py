@@ -327,7 +327,7 @@ def foreign_trainer(update_order: str, **options: Any) -> GANTrainer:
 def test_fakes_of_another_shape_change_nothing(update_order, begun, shape):
     trainer = foreign_trainer(update_order)
     if begun:
-        trainer.train_step(torch.rand(8, 1, 2))
+        trainer.train_step(torch.rand(8, 1, 2) * 2 - 1)
     before = snapshot(trainer)
     message = (
         rf"`generator` must make fakes .* \(8, {', '.join(map(str, shape))},?\), got \(8, 1, 2\)"
@@ -335,7 +335,7 @@ def test_fakes_of_another_shape_change_nothing(update_order, begun, shape):
     with pytest.raises(ValueError, match=message):
         trainer.train_step(torch.zeros(8, *shape))
     assert snapshot(trainer) == before
-    trainer.train_step(torch.rand(8, 1, 2))
+    trainer.train_step(torch.rand(8, 1, 2) * 2 - 1)
 
 
 def drawn(n: int, rng: torch.Generator) -> Tensor:

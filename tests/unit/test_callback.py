@@ -367,7 +367,7 @@ def test_other_ranks_skip_main_process_only(points, make_trainer):
 
     calls: list[str] = []
     trainer = make_trainer()
-    trainer.callbacks = CallbackList([OnlyMain(), EveryRank()], is_main_process=False)
+    vars(trainer)["callbacks"] = CallbackList([OnlyMain(), EveryRank()], is_main_process=False)
     trainer.train_step(points[:8])
     assert calls == ["every"]
 
@@ -467,3 +467,20 @@ def test_on_exception_is_called_for_all_callbacks(points, make_trainer):
     ):
         trainer.fit(points, max_steps=1)
     assert told == ["the first error"]
+
+
+def test_a_state_of_another_trainers_run_is_refused(make_trainer, points):
+    class Counter(Callback):
+        def state_dict(self):
+            return {"n": 1}
+
+    counter = Counter()
+    first, second = make_trainer(callbacks=[counter]), make_trainer(callbacks=[counter])
+    first.fit(points, max_steps=1)
+    second.fit(points, max_steps=1)
+    message = (
+        r"`callbacks\[0\]` must be of this trainer's run, which has done 1 steps, got a Counter"
+    )
+    with pytest.raises(ValueError, match=message):
+        first.fit(points, max_steps=2)
+    second.fit(points, max_steps=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
+from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau
 
 from tests.helpers.states import leaves, plain, snapshot
+from tests.helpers.trainers import make_trainer
 from vanillagan import (
     EMA,
     Callback,
@@ -647,7 +649,7 @@ def test_load_generator_samples_as_the_trainer_does(
     )
     shape = trainer.generator.sample_shape
     for _ in range(3):
-        trainer.train_step((torch.rand(4, *shape), torch.tensor([0, 1, 2, 0])))
+        trainer.train_step((torch.rand(4, *shape) * 2 - 1, torch.tensor([0, 1, 2, 0])))
     trainer.save(tmp_path / "run.pt")
     loaded = load_generator(tmp_path / "run.pt")
 
@@ -673,7 +675,7 @@ def test_load_generator_keeps_the_dtype_of_the_weights(tmp_path):
 def foreign(tmp_path: Path) -> tuple[GANTrainer, Path]:
     trainer = GANTrainer(Linear(), Discriminator((2,)), ema=EMA(0.5), device="cpu")
     for _ in range(3):
-        trainer.train_step(torch.rand(4, 2))
+        trainer.train_step(torch.rand(4, 2) * 2 - 1)
     trainer.save(tmp_path / "run.pt")
     return trainer, tmp_path / "run.pt"
 
@@ -832,3 +834,56 @@ def test_another_architecture_is_told_in_a_line(tmp_path, make_trainer):
     with pytest.raises(CheckpointError, match=r"weights of the generator do not fit: .* more") as e:
         make_trainer().load(tmp_path / "run.pt")
     assert len(str(e.value)) < 300
+
+
+# -- settings of the script that resumes -----------------------------------------------------------
+
+
+def resume_with(path: Path, points: Tensor, *, lr: float, **options: Any) -> tuple[Any, list[str]]:
+    """Return a trainer after a resume, and the warnings."""
+    trainer = make_trainer(generator_optimizer=adam(lr), **options)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        trainer.load(path)
+    assert {warning.filename for warning in seen} <= {__file__}
+    trainer.fit(points, max_steps=4, batch_size=8)
+    return trainer, [str(warning.message) for warning in seen]
+
+
+def test_another_learning_rate_on_resume_brings_a_warning(tmp_path, points):
+    path = tmp_path / "run.pt"
+    trainer = make_trainer(generator_optimizer=adam(2e-4))
+    trainer.fit(points, max_steps=2, batch_size=8)
+    trainer.save(path)
+    resumed, (message,) = resume_with(path, points, lr=1e-5)
+    assert message == (
+        "the generator's optimizer goes on with lr=0.0002 of the checkpoint, not with lr=1e-05 of "
+        "this trainer; to change it, set `trainer.g.optimizer.param_groups[0]['lr']` after `load`"
+    )
+    assert resumed.g.optimizer.param_groups[0]["lr"] == 2e-4
+    assert resume_with(path, points, lr=2e-4)[1] == []
+    # that of the script counts
+    resumed, seen = resume_with(path, points, lr=1e-5, lr_schedule=lambda done: 1.0)
+    assert (resumed.g.optimizer.param_groups[0]["lr"], seen) == (1e-5, [])
+
+
+def test_other_settings_on_resume_bring_a_warning(tmp_path, points):
+    trainer = make_trainer(generator_optimizer=adam(2e-4, betas=(0.0, 0.9)))
+    trainer.save(tmp_path / "run.pt")
+    (message,) = resume_with(tmp_path / "run.pt", points, lr=2e-4)[1]
+    assert "goes on with betas=(0.0, 0.9) of the checkpoint, not with betas=(0.5, 0.999)" in message
+
+
+@pytest.mark.parametrize("scheduler", [ExponentialLR, partial(ReduceLROnPlateau, patience=0)])
+def test_a_schedule_is_no_other_learning_rate(tmp_path, points, scheduler):
+    def schedule() -> LRSchedule:
+        gamma = {"gamma": 0.5} if scheduler is ExponentialLR else {"mode": "max"}
+        return LRSchedule(partial(scheduler, **gamma), interval="step")
+
+    trainer = make_trainer(schedule(), generator_optimizer=adam(2e-4))
+    trainer.fit(points, max_steps=3, batch_size=8)
+    trainer.save(tmp_path / "run.pt")
+    assert trainer.g.optimizer.param_groups[0]["lr"] < 2e-4
+    assert resume_with(tmp_path / "run.pt", points, lr=2e-4, callbacks=[schedule()])[1] == []
+    (message,) = resume_with(tmp_path / "run.pt", points, lr=1e-4, callbacks=[schedule()])[1]
+    assert "goes on with lr=0.0002 of the checkpoint, not with lr=0.0001" in message

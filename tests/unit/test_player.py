@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.helpers.states import differences, snapshot
 from tests.helpers.trainers import make_trainer
-from vanillagan import Callback, GANTrainer, StepResult
+from vanillagan import EMA, Callback, Discriminator, GANTrainer, Generator, StepResult
 from vanillagan.player import Player, adam, cosine_decay, linear_decay
 
 
@@ -40,13 +41,41 @@ def trainer_with(rates: Rates, **options: Any) -> GANTrainer:
 # -- players ---------------------------------------------------------------------------------------
 
 
-def test_a_player_trains_what_requires_gradients():
+def test_a_player_has_frozen_parameters_too():
     network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     network[0].requires_grad_(False)
+    network.register_parameter("count", nn.Parameter(torch.tensor(1), requires_grad=False))
     player = Player("generator", network)
-    assert [id(weight) for weight in player.parameters] == [id(w) for w in network[1].parameters()]
+    assert [id(weight) for weight in player.parameters] == [
+        id(weight) for layer in network for weight in layer.parameters()
+    ]
     assert player.optimizer.param_groups[0]["params"] == list(player.parameters)
     assert player.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["generator", "discriminator"])
+def test_weights_are_trained_while_they_require_gradients(points, name):
+    class Thaw(Callback):
+        """Let the first layer train from step 2 on, and freeze it again at step 4."""
+
+        def on_step_start(self, trainer, batch):
+            seen.append(weight.detach().clone())
+            weight.requires_grad_(trainer.progress.step in (2, 3))
+
+    seen: list[Tensor] = []
+    network = Generator(8, (2,), hidden=(4,)) if name == "generator" else Discriminator((2,))
+    weight = next(network.parameters()).requires_grad_(False)
+    networks = {
+        "generator": Generator(8, (2,)),
+        "discriminator": Discriminator((2,)),
+        name: network,
+    }
+    trainer = GANTrainer(**networks, callbacks=[Thaw()], ema=EMA(0.9), device="cpu")
+    trainer.fit(points, max_steps=6, batch_size=8)
+    seen.append(weight.detach())
+    changed = [not torch.equal(*pair) for pair in pairwise(seen)]
+    assert changed == [False, False, True, True, False, False]
+    assert weight.grad is None
 
 
 def test_a_player_is_frozen_for_a_while():

@@ -154,7 +154,7 @@ def test_each_epoch_reads_all_samples_in_a_new_order(make_trainer):
 
 
 def test_batch_norm_drops_a_last_batch_of_one_sample(make_trainer):
-    data = torch.rand(9, 2)
+    data = torch.rand(9, 2) * 2 - 1
     with_norm, without = make_trainer(), make_trainer(hidden=(16,))
     assert len(with_norm.fit(data, max_epochs=1, batch_size=4)) == 2
     assert len(without.fit(data, max_epochs=1, batch_size=4)) == 3
@@ -163,7 +163,7 @@ def test_batch_norm_drops_a_last_batch_of_one_sample(make_trainer):
 
 @pytest.mark.parametrize("kind", ["tensor", "dataset", "loader", "list"])
 def test_a_last_single_sample_is_dropped_of_any_data(make_trainer, kind):
-    data = torch.rand(9, 2)
+    data = torch.rand(9, 2) * 2 - 1
     kinds: dict[str, Any] = {
         "tensor": data,
         "dataset": Rows(data),
@@ -793,7 +793,7 @@ def test_float16_data_of_a_large_sum_is_finite(make_trainer):
     assert len(make_trainer().fit(data, max_steps=1)) == 1
 
 
-@pytest.mark.parametrize("low", [-1.0, 0.0])
+@pytest.mark.parametrize("low", [-1.0, -0.1])
 def test_samples_in_the_range_of_tanh_do_not_warn(points, make_trainer, low):
     make_trainer().train_step(points.clamp(min=low))
 
@@ -1010,3 +1010,60 @@ def test_a_schedule_warns_in_a_loop_after_fit(points, make_trainer):
     trainer.fit(points, max_steps=2)
     with pytest.warns(UserWarning, match="`lr_schedule` has no effect in a loop of your own"):
         trainer.train_step(points[:8])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("generator", nn.Linear(8, 2), "create a new trainer for it, or load weights into it"),
+        ("discriminator", nn.Linear(2, 1), "create a new trainer for it, or load weights"),
+        ("callbacks", [], "pass `callbacks` to a new trainer"),
+    ],
+)
+def test_parts_that_would_have_no_effect_cannot_be_replaced(make_trainer, name, value, remedy):
+    trainer = make_trainer()
+    before = getattr(trainer, name)
+    with pytest.raises(AttributeError, match=f"`{name}` of a GANTrainer can't be .*: {remedy}"):
+        setattr(trainer, name, value)
+    assert getattr(trainer, name) is before
+
+
+class InPlace(nn.Module):
+    """A network that changes its input."""
+
+    def __init__(self, *, outputs: int = 1) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.mul_(0.5))
+
+
+class OutOfPlace(InPlace):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x * 0.5)
+
+
+@pytest.mark.parametrize("order", ["generator_first", "discriminator_first"])
+def test_networks_may_work_in_place(points, order):
+    weights = []
+    for kind in (InPlace, OutOfPlace):
+        torch.manual_seed(0)
+        generator, discriminator = kind(outputs=2), kind()
+        trainer = GANTrainer(
+            generator,
+            discriminator,
+            loss=RelativisticLoss(),
+            penalties=[R1(0.5), GradientPenalty(1.0)],
+            update_order=order,
+            latent_sampler=lambda n, rng: torch.randn(n, 2, generator=rng),
+            device="cpu",
+        )
+        data = list(points.clone().split(20))
+        trainer.fit(data, max_epochs=2)
+        assert torch.equal(torch.cat(data), points)
+        latents = torch.ones(3, 2)
+        trainer.sample(3, latents=latents)
+        assert torch.equal(latents, torch.ones(3, 2))
+        weights.append([*trainer.g.parameters, *trainer.d.parameters])
+    assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))

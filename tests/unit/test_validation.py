@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from vanillagan import validation
-from vanillagan.validation import check_every, check_labels, check_seed, check_size, is_finite
+from vanillagan.validation import (
+    check_every,
+    check_labels,
+    check_path,
+    check_seed,
+    check_size,
+    is_finite,
+)
 
 NOT_FINITE = "`x` must be finite{}, got NaN or infinite values"
 
@@ -268,3 +276,13 @@ def test_no_labels_fit_no_samples():
 
 def test_labels_on_other_devices_are_not_read():
     check_labels(torch.zeros(2, dtype=torch.long, device="meta"), 3, 2)
+
+
+def test_a_path_may_be_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert check_path("path", "~/x.pt") == tmp_path / "x.pt"
+    assert check_path("path", Path("~") / "x~") == tmp_path / "x~"
+    assert check_path("path", "a/~") == Path("a/~")
+    with pytest.raises(TypeError, match="`path` must be a path, got 3"):
+        check_path("path", 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from vanillagan.callback import Callback
 from vanillagan.errors import CheckpointError
 from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_choice, check_every, check_integer, check_type
+from vanillagan.validation import check_choice, check_every, check_integer, check_path, check_type
 
 __all__ = ["BestCheckpoint", "Checkpoint"]
 
@@ -65,11 +66,12 @@ class Checkpoint(Callback):
     ) -> None:
         if every_n_steps is not None or every_n_epochs is not None:
             check_every(every_n_steps, every_n_epochs)
-        self.folder = Path(folder)
+        self.folder = check_path("folder", folder)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs
         self.keep = check_integer("keep", keep, minimum=1)
         self._steps: set[int] = set()  # of the files of this run, the same on all ranks
+        self._trainer: weakref.ref[GANTrainer] | None = None  # that saved them
 
     @property
     def latest(self) -> Path | None:
@@ -100,6 +102,7 @@ class Checkpoint(Callback):
             return None
         path = self._path(newest)
         trainer.load(path)
+        self._trainer = weakref.ref(trainer)
         self._steps = {step for step in steps if step <= newest}
         if trainer.distributed.rank == 0:
             print(f"resumed from {path}", flush=True)
@@ -107,6 +110,7 @@ class Checkpoint(Callback):
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
         """Forget the files of another run, and those of steps after an earlier checkpoint."""
+        self._serve(trainer)
         self._steps = {step for step in self._steps if step <= trainer.progress.step}
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
@@ -124,6 +128,11 @@ class Checkpoint(Callback):
         if trainer.progress.step not in self._steps:
             self._save(trainer)
 
+    def _serve(self, trainer: GANTrainer) -> None:
+        """Forget the files of another trainer's run."""
+        if self._trainer is None or self._trainer() is not trainer:
+            self._trainer, self._steps = weakref.ref(trainer), set()
+
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}.pt"
 
@@ -134,6 +143,7 @@ class Checkpoint(Callback):
         return sorted(int(match[1]) for match in matches if match)
 
     def _save(self, trainer: GANTrainer) -> None:
+        self._serve(trainer)
         step = trainer.progress.step
         if not _has_finite_weights(trainer):
             warnings.warn(
@@ -177,7 +187,7 @@ class BestCheckpoint(Callback):
         mode: Literal["min", "max"] = "min",
     ) -> None:
         check_type("monitor", monitor, str, "the name of a metric")
-        self.path = Path(path)
+        self.path = check_path("path", path)
         self.monitor = monitor
         self.mode = check_choice("mode", mode, ("min", "max"))
         self.best_value: float | None = None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-from pathlib import Path
 from typing import Any, TextIO
 
 from vanillagan.callback import Callback
 from vanillagan.errors import require
 from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_integer
+from vanillagan.validation import check_integer, check_path
 
 __all__ = ["CSVLog", "TensorBoardLog"]
 
@@ -32,7 +31,7 @@ class CSVLog(Callback):
     COLUMNS = ("step", "epoch", "discriminator_loss", "generator_loss", "real_logit", "fake_logit")
 
     def __init__(self, path: str | os.PathLike[str], *, every_n_steps: int = 100) -> None:
-        self.path = Path(path)
+        self.path = check_path("path", path)
         self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
         self._file: TextIO | None = None
 
@@ -83,7 +82,7 @@ class TensorBoardLog(Callback):
     priority = 3
 
     def __init__(self, folder: str | os.PathLike[str], *, every_n_steps: int = 100) -> None:
-        self.folder = Path(folder)
+        self.folder = check_path("folder", folder)
         self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
         require("tensorboard", extra="tensorboard", user="TensorBoardLog")
         self._writer: Any = None

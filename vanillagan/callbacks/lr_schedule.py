@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from vanillagan.batch import Batch
 from vanillagan.callback import Callback
 from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
@@ -54,6 +57,31 @@ class LRSchedule(Callback):
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
         """Create the schedulers, or restore them from a checkpoint."""
+        if trainer.progress.step == 0:
+            self._restored.clear()  # of another trainer, which did not train with them
+        self._prepare(trainer)
+
+    def on_step_start(self, trainer: GANTrainer, batch: Batch) -> None:
+        """Create the schedulers in a loop of your own, which calls `train_step` without `fit`."""
+        if not self._restored and self._serves(trainer):
+            return
+        self._prepare(trainer)
+        if self.interval == "epoch":
+            warnings.warn(
+                "`LRSchedule` has no effect in a loop of your own, which has no epochs: pass "
+                "`interval='step'`, or call `trainer.callbacks.on_epoch_end(trainer)` after each",
+                stacklevel=5,
+            )
+
+    def _serves(self, trainer: GANTrainer) -> bool:
+        """Return True if the schedulers are those of the trainer's optimizers."""
+        optimizers = {player.name: player.optimizer for player in trainer.players}
+        return all(
+            getattr(self._schedulers.get(name), "optimizer", None) is optimizers[name]
+            for name in self.players
+        )
+
+    def _prepare(self, trainer: GANTrainer) -> None:
         if trainer.lr_schedule is not None:
             raise ValueError(
                 "`lr_schedule` of the trainer must be None with the callback `LRSchedule`, which "
@@ -69,7 +97,11 @@ class LRSchedule(Callback):
                 if not isinstance(scheduler, LRScheduler):
                     raise TypeError(f"`scheduler` must create a scheduler, got {scheduler!r:.80}")
                 self._schedulers[name] = scheduler
+            for group, before in zip(optimizer.param_groups, options, strict=True):
+                # as other schedulers note it, but not `ReduceLROnPlateau`
+                group.setdefault("initial_lr", before["lr"])
             if name in self._restored:
+                _warn_of_settings(self._schedulers[name], self._restored[name])
                 self._schedulers[name].load_state_dict(self._restored.pop(name))
                 # a new scheduler has set the learning rates of its first step
                 for group, restored in zip(optimizer.param_groups, options, strict=True):
@@ -107,3 +139,17 @@ class LRSchedule(Callback):
 
 def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key != "params"}
+
+
+def _warn_of_settings(scheduler: LRScheduler, restored: dict[str, Any]) -> None:
+    """Warn if a checkpoint replaces arguments of a scheduler."""
+    mine = scheduler.state_dict()
+    arguments = inspect.signature(type(scheduler)).parameters.keys() - {"last_epoch"}
+    for name in sorted(arguments & mine.keys() & restored.keys()):
+        if mine[name] != restored[name]:
+            warnings.warn(
+                f"`LRSchedule` goes on with {name}={restored[name]} of the checkpoint, not with "
+                f"{name}={mine[name]} of its `scheduler`; to begin that anew, call "
+                "`load_state_dict({})` of the callback after `load`",
+                stacklevel=6,
+            )

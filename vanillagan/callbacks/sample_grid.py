@@ -13,7 +13,7 @@ from vanillagan.callbacks.pictures import GAP, caption, tile
 from vanillagan.results import StepResult
 from vanillagan.sampling.draw import classes_in_turn
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_integer
+from vanillagan.validation import check_integer, check_path
 
 __all__ = ["SampleGrid"]
 
@@ -50,7 +50,7 @@ class SampleGrid(Callback):
         seed: int = 0,
         scale: int | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = check_path("folder", folder)
         self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
         self.side = check_integer("side", side, minimum=1)
         self.seed = check_integer("seed", seed, minimum=0)
@@ -105,7 +105,7 @@ class SampleGrid(Callback):
                 width = (image.width - GAP) // self.side + (GAP if step == shown[-1] else 0)
                 columns.append(np.asarray(image)[:, :width])
         strip = Image.fromarray(np.concatenate(columns, axis=1))
-        path = Path(path)
+        path = check_path("path", path)
         path.parent.mkdir(parents=True, exist_ok=True)
         caption(strip, [f"step {n:,}" for n in shown], [f"{n:,}" for n in shown]).save(path)
 

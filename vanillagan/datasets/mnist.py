@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vanillagan.data.in_memory import ByteImages
 from vanillagan.errors import require
-from vanillagan.validation import check_integer
+from vanillagan.validation import check_integer, check_path
 
 __all__ = ["mnist", "mnist_5000", "mnist_or_5000"]
 
@@ -50,6 +50,7 @@ def mnist(
     """
     from torchvision.datasets import MNIST
 
+    root = check_path("root", root)
     try:
         digits = MNIST(root, train=train)
     except RuntimeError:

@@ -62,7 +62,9 @@ def draw_samples(
     elif len(latents) != n:
         raise ValueError(f"`latents` must hold n={n} latents, got {len(latents)}")
     device = device_of(generator)
-    inputs = [latents.to(device, dtype_of(generator) if latents.is_floating_point() else None)]
+    dtype = dtype_of(generator) if latents.is_floating_point() else latents.dtype
+    # a copy: a generator may work in place
+    inputs = [latents.to(device, dtype, copy=True)]
     classes = num_classes_of(generator)
     if labels is not None:
         tensor = as_labels(labels, n)

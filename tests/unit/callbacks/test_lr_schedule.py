@@ -136,3 +136,54 @@ def test_it_is_refused_with_a_schedule_of_the_trainer():
     with pytest.raises(ValueError, match="`lr_schedule` of the trainer must be None"):
         train(trainer)
     assert trainer.progress.step == 0
+
+
+def halving(**options: Any) -> LRSchedule:
+    return LRSchedule(partial(lr_scheduler.ExponentialLR, gamma=0.5), **options)
+
+
+def test_a_loop_of_ones_own_has_a_schedule_by_steps(points):
+    trainer = make_trainer_of(halving(interval="step"))
+    for batch in points[:32].split(8):
+        trainer.train_step(batch)
+    assert trainer.g.optimizer.param_groups[0]["lr"] == pytest.approx(2e-4 / 16)
+
+
+def test_a_schedule_by_epochs_in_a_loop_of_ones_own_brings_a_warning(points):
+    trainer = make_trainer_of(halving())
+    message = "`LRSchedule` has no effect in a loop of your own"
+    with pytest.warns(UserWarning, match=message) as seen:
+        trainer.train_step(points[:8])
+    trainer.train_step(points[8:16])
+    assert [warning.filename for warning in seen] == [__file__]
+
+
+def test_a_schedule_serves_the_trainer_that_steps(points):
+    schedule = halving(interval="step")
+    first = train(make_trainer(schedule))
+    rate = first.g.optimizer.param_groups[0]["lr"]
+    second = make_trainer_of(schedule)
+    second.train_step(points[:8])
+    assert first.g.optimizer.param_groups[0]["lr"] == rate
+    assert second.g.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+
+
+def test_other_arguments_of_a_scheduler_on_resume_bring_a_warning(tmp_path):
+    def schedule(t_max: int) -> LRSchedule:
+        return LRSchedule(partial(lr_scheduler.CosineAnnealingLR, T_max=t_max))
+
+    train(make_trainer(schedule(4))).save(tmp_path / "run.pt")
+    message = "`LRSchedule` goes on with T_max=4 of the checkpoint, not with T_max=9"
+    trainer = make_trainer(schedule(9))
+    trainer.load(tmp_path / "run.pt")
+    with pytest.warns(UserWarning, match=message):
+        train(trainer, 2)
+    trainer = make_trainer(schedule(4))
+    trainer.load(tmp_path / "run.pt")
+    train(trainer, 2)
+    # the remedy of the message
+    trainer = make_trainer(anew := schedule(9))
+    trainer.load(tmp_path / "run.pt")
+    anew.load_state_dict({})
+    train(trainer, 2)
+    assert anew.state_dict()["generator"]["T_max"] == 9

@@ -47,7 +47,7 @@ def test_a_resumed_run_adds_to_the_grids(tmp_path):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_grid_shows_samples_row_by_row(tmp_path, channels):
     trainer = make_trainer(SampleGrid(tmp_path, side=3, seed=4, scale=1), shape=(channels, 4, 6))
-    trainer.fit(torch.rand(8, channels, 4, 6), max_steps=1)
+    trainer.fit(torch.rand(8, channels, 4, 6) * 2 - 1, max_steps=1)
     picture = read_image(tmp_path / "1.png")
     assert picture.shape == (3, 3 * (4 + 2) + 2, 3 * (6 + 2) + 2)
     samples = (trainer.sample(9, seed=4) + 1) * 127.5
@@ -63,7 +63,7 @@ def test_small_images_are_enlarged(tmp_path, scale, factor):
     for folder, options in (("original", {"scale": 1}), ("enlarged", {"scale": scale})):
         torch.manual_seed(0)
         trainer = make_trainer(SampleGrid(tmp_path / folder, **options), shape=(1, 28, 28))
-        trainer.fit(torch.rand(8, 1, 28, 28), max_steps=1)
+        trainer.fit(torch.rand(8, 1, 28, 28) * 2 - 1, max_steps=1)
     original, enlarged = (
         read_image(tmp_path / name / "1.png") for name in ("original", "enlarged")
     )
@@ -92,7 +92,7 @@ def test_all_grids_show_the_same_latents(tmp_path):
 
 def test_a_conditional_grid_shows_classes_in_turn(tmp_path):
     trainer = make_trainer(SampleGrid(tmp_path, side=2, scale=1), shape=(1, 2, 2), num_classes=3)
-    trainer.fit([(torch.rand(4, 1, 2, 2), torch.arange(4) % 3)], max_steps=1)
+    trainer.fit([(torch.rand(4, 1, 2, 2) * 2 - 1, torch.arange(4) % 3)], max_steps=1)
     picture = read_image(tmp_path / "1.png")[0].float()
     samples = (trainer.sample(4, labels=[0, 1, 2, 0], seed=0) + 1) * 127.5
     for number, sample in enumerate(samples):
@@ -167,6 +167,6 @@ def test_a_film_strip_has_the_grids_of_the_size_of_the_last_one(tmp_path):
 def test_samples_that_are_no_images_are_refused(tmp_path, shape):
     trainer = make_trainer(SampleGrid(tmp_path), shape=shape)
     with pytest.raises(ValueError, match="`SampleGrid` must have samples of shape") as raised:
-        trainer.fit(torch.rand(8, *shape), max_epochs=1)
+        trainer.fit(torch.rand(8, *shape) * 2 - 1, max_epochs=1)
     assert str(shape) in str(raised.value)
     assert trainer.progress.step == 0

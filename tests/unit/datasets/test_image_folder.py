@@ -75,6 +75,37 @@ def test_modes_become_rgb_on_white(tmp_path, original, expected):
     assert torch.equal(read_one(tmp_path), filled(expected))
 
 
+@pytest.mark.parametrize("white", [255, 1023, 4095, 65535])
+def test_16_bit_images_are_scaled_by_the_depth_that_they_use(tmp_path, white):
+    rows = np.arange(256)[:, None] * np.ones((1, 256))
+    Image.fromarray((rows / 255 * white).astype(np.uint16)).save(tmp_path / "1.png")
+    # one scale for the folder, and 8-bit images as they are
+    Image.fromarray((rows / 255 * (white // 4)).astype(np.uint16)).save(tmp_path / "2.png")
+    Image.fromarray(rows.astype(np.uint8)).save(tmp_path / "3.png")
+    images = image_folder(tmp_path, size=256, channels=3).images
+    for image, expected in zip(images, (rows, rows / 4, rows), strict=True):
+        assert image.shape == (3, 256, 256)
+        np.testing.assert_allclose(image, np.stack([expected] * 3), atol=1.6)
+
+
+def test_resizing_does_not_change_the_scale_of_16_bit_images(tmp_path):
+    pixels = np.zeros((64, 64), dtype=np.uint16)
+    pixels[0, 0] = 4095  # gone after the resizing
+    pixels[32:] = 1000
+    Image.fromarray(pixels).save(tmp_path / "1.png")
+    bottom = read_one(tmp_path, size=8, channels=1)[0, -1]
+    np.testing.assert_allclose(bottom, 1000 / 4095 * 255, atol=0.6)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1024, 3071), (0, 70_000)])
+def test_integers_of_unknown_range_are_refused(tmp_path, low, high):
+    Image.fromarray(np.array([[low, high]], dtype=np.int32)).save(tmp_path / "1.tif")
+    with pytest.raises(
+        ValueError, match=rf"1\.tif \(ValueError: pixels are .* {low} to {high}, of"
+    ):
+        image_folder(tmp_path, size=1)
+
+
 def test_transparent_palette_colors_become_white(tmp_path):
     original = plain_image(RED).quantize(4)
     original.save(tmp_path / "1.gif", transparency=int(np.array(original)[0, 0]))
@@ -214,6 +245,18 @@ def test_hidden_files_and_folders_are_ignored(tmp_path):
     assert torch.equal(read_one(tmp_path), filled(GREEN))
 
 
+def test_links_are_followed(tmp_path):
+    for folder, color in (("data/dogs", RED), ("disk/cats", GREEN), ("disk/other", BLUE)):
+        (tmp_path / folder).mkdir(parents=True)
+        plain_image(color).save(tmp_path / folder / "1.png")
+    root = tmp_path / "data"
+    (root / "cats").symlink_to(tmp_path / "disk" / "cats", target_is_directory=True)
+    (root / "single.png").symlink_to(tmp_path / "disk" / "other" / "1.png")
+    (root / "dogs" / "loop").symlink_to(root, target_is_directory=True)
+    images = image_folder(root, size=4).images
+    assert torch.equal(images, torch.stack([filled(color) for color in (GREEN, RED, BLUE)]))
+
+
 def test_root_can_be_hidden(tmp_path):
     (tmp_path / ".mine").mkdir()
     plain_image(GREEN).save(tmp_path / ".mine" / "1.png")
@@ -251,7 +294,7 @@ def test_invalid_arguments_are_refused(tmp_path, options, error, message):
 
 
 def test_root_must_be_a_path():
-    with pytest.raises(TypeError, match="`root` must be the path of a folder, got None"):
+    with pytest.raises(TypeError, match="`root` must be a path, got None"):
         image_folder(None, size=4)
 
 

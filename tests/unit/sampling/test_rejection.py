@@ -258,7 +258,7 @@ def trainer_with_dropout() -> GANTrainer:
         ema=EMA(0.9),
         device="cpu",
     )
-    trainer.fit(torch.rand(64, 2), max_steps=2, batch_size=16)
+    trainer.fit(torch.rand(64, 2) * 2 - 1, max_steps=2, batch_size=16)
     return trainer
 
 
