@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from vanillagan.batch import Batch
+from vanillagan.batch import Batch, in_layout
 from vanillagan.callback import Callback
 from vanillagan.data.in_memory import labels_of
 from vanillagan.ema import EMA
@@ -20,8 +20,13 @@ from vanillagan.penalties import Penalty
 from vanillagan.player import Player
 from vanillagan.runtime.device import evaluating
 from vanillagan.runtime.rng import isolated_rng
-from vanillagan.traits import num_classes_of, outputs_probabilities, sample_shape_of
-from vanillagan.validation import check_finite, check_labels, check_type
+from vanillagan.traits import (
+    label_shape_of,
+    num_classes_of,
+    outputs_probabilities,
+    sample_shape_of,
+)
+from vanillagan.validation import check_condition, check_finite, check_labels, check_type
 
 if TYPE_CHECKING:
     from vanillagan.trainer import GANTrainer
@@ -54,7 +59,12 @@ def check_networks(generator: nn.Module, discriminator: nn.Module, loss: Adversa
                 f"`{name}` must have parameters to train, got none that require gradients"
             )
     check_type("loss", loss, AdversarialLoss, "an AdversarialLoss such as BCEAdversarialLoss()")
-    for trait, of in (("sample_shape", sample_shape_of), ("num_classes", num_classes_of)):
+    traits: tuple[tuple[str, Callable[[nn.Module], object]], ...] = (
+        ("sample_shape", sample_shape_of),
+        ("num_classes", num_classes_of),
+        ("label_shape", label_shape_of),
+    )
+    for trait, of in traits:
         expected, got = of(generator), of(discriminator)
         # num_classes is always known; a shape only where both declare it
         if expected != got and expected is not None and got is not None:
@@ -103,25 +113,44 @@ def check_parts(
         check_type("ema", ema, EMA, "an EMA such as EMA(0.999)")
 
 
+_CONVERSIONS = {
+    torch.uint8: "convert bytes with `images.float() / 127.5 - 1`, or wrap images in "
+    "`vanillagan.data.ByteImages`",
+    torch.bool: "convert them with `x.float() * 2 - 1`",
+    torch.int16: "convert them by the range that they use, such as `x.float() / 32767.5 - 1` for "
+    "[0, 65535]",
+}
+"""Remedies for samples that are not floats, by dtype."""
+
+
 def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
     """Return the batch as the networks need it, without labels that nobody reads; or raise.
+
+    Images get the generator's layout, and floats in place of bytes.
 
     Values are checked on the CPU alone: reading them from another device would synchronize.
     """
     check_type("unpack_batch", batch, Batch, "a function that returns a Batch")
     samples, labels = batch
     check_type("batch", samples, Tensor, "a tensor of samples")
-    if not samples.is_floating_point():
-        raise TypeError(
-            f"`batch` must hold floats in [-1, 1], got samples of {samples.dtype}: convert bytes "
-            "with `images.float() / 127.5 - 1`, or wrap them in `vanillagan.data.ByteImages`"
-        )
     shape = sample_shape_of(generator)
+    samples = in_layout(samples, shape)
+    if samples.dtype == torch.uint8 and samples.dim() == 4:  # images, as of `ByteImages`
+        samples = samples.float().div_(127.5).sub_(1.0)
+    if not samples.is_floating_point():
+        way = _CONVERSIONS.get(samples.dtype, _CONVERSIONS[torch.int16])
+        raise TypeError(
+            f"`batch` must hold floats in [-1, 1], got samples of {samples.dtype}: {way}"
+        )
     if samples.dim() == 0 or (shape is not None and samples.shape[1:] != shape):
-        single = " (a single sample: batches have the shape (N, *sample_shape))"
+        expected = f"a batch ({', '.join(['N', *map(str, shape or ())])})"
+        is_single = samples.shape == shape
+        readings = f"a single sample, not {expected}"
+        if not is_single:
+            readings = f"neither {expected} nor a single sample"
         raise ValueError(
             f"`batch` must hold samples of the generator's shape {shape}, got samples of shape "
-            f"{tuple(samples.shape[1:])}{single if samples.shape == shape else ''}"
+            f"{tuple(samples.shape[1:])} (a tensor {tuple(samples.shape)} is {readings})"
         )
     if len(samples) < smallest:
         raise ValueError(
@@ -130,9 +159,11 @@ def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
         )
     if samples.device.type == "cpu":
         check_finite("batch", samples)
-    num_classes = num_classes_of(generator)
-    if num_classes == 0:
+    label_shape, num_classes = label_shape_of(generator), num_classes_of(generator)
+    if label_shape is None:
         return Batch(samples)
+    if not num_classes:
+        return Batch(samples, check_condition(labels, label_shape, len(samples)))
     check_labels(labels, num_classes, len(samples))
     return Batch(samples, labels)
 
@@ -199,7 +230,13 @@ def warn_of_range(samples: Tensor, fake: Tensor, generator: nn.Module) -> None:
     if samples.is_meta or not (own or _last_operation(fake) == "Tanh"):
         return
     low, high = (float(value) for value in torch.aminmax(samples.detach()))
-    if low < -1.001 or high > 1.001:
+    if low < high < -0.99:  # bytes of 0 and 1, a mask
+        warnings.warn(
+            f"the samples lie in [{low:g}, {high:g}], as images of bytes 0 and 1 do: scale them to "
+            "[-1, 1], such as by `x.float() * 2 - 1`",
+            stacklevel=6,
+        )
+    elif low < -1.001 or high > 1.001:
         warnings.warn(
             f"the samples lie in [{low:g}, {high:g}], but the generator's Tanh only reaches "
             "[-1, 1]: scale the data, or create the generator with output='linear'",

@@ -24,8 +24,8 @@ from vanillagan.results import DiscriminatorStep, GeneratorStep, History, StepRe
 from vanillagan.runtime.device import autocast, resolve_device, to_device
 from vanillagan.runtime.distributed import Distributed
 from vanillagan.runtime.rng import RankRNG, RunRNG
-from vanillagan.sampling.draw import Labels, draw_samples
-from vanillagan.traits import has_batch_norm, has_independent_samples
+from vanillagan.sampling.draw import Labels, classes_in_turn, draw_samples
+from vanillagan.traits import has_batch_norm, has_independent_samples, num_classes_of
 from vanillagan.validation import ReadOnly, check_choice, check_integer, check_seed
 
 __all__ = ["GANTrainer"]
@@ -168,6 +168,7 @@ class GANTrainer(TrainerHooks):
         self._checked_shape: torch.Size | None = None
         # until a discriminator of the user has left its first inputs as they were
         self._copies_inputs = not type(discriminator).__module__.startswith("vanillagan.")
+        self._example_labels: Tensor | None = None
 
     @property
     def players(self) -> tuple[Player, Player]:
@@ -189,8 +190,10 @@ class GANTrainer(TrainerHooks):
         BatchNorm.
 
         Args:
-            data: A tensor (N, *sample_shape), a Dataset, a DataLoader, or any iterable of batches
-                in a form that `unpack_batch` takes.
+            data: A tensor or array (N, *sample_shape), a table of numbers, a DataLoader, anything
+                with `__len__` and `__getitem__` (a Dataset, a list of images), or any iterable of
+                batches or samples, in forms that `unpack_batch` takes. Whether a list or iterable
+                holds batches or samples is told by their shapes.
             max_epochs: Number of passes over the data.
             max_steps: Number of training steps.
             batch_size: Real samples in a batch, over all ranks. A DataLoader or an iterable brings
@@ -356,12 +359,15 @@ class GANTrainer(TrainerHooks):
         if self.progress.step == 0:
             compatibility.warn_of_pairs(unpacked, self.generator)
         samples = to_device(samples, self.device, self.g.dtype)
-        labels = None if labels is None else to_device(labels, self.device)
+        if labels is not None:
+            dtype = self.g.dtype if labels.is_floating_point() else None
+            labels = to_device(labels, self.device, dtype)
         prepared = Batch(samples, labels)
         if samples.shape[1:] != self._checked_shape:
             # once for each shape, so that an error comes before anything has changed
             compatibility.check_generate(self, prepared)
             self._checked_shape = samples.shape[1:]
+            self._example_labels = labels
         return prepared
 
     def sample(
@@ -384,6 +390,17 @@ class GANTrainer(TrainerHooks):
             latent_sampler=self.latent_sampler,
             seed=seed,
         )
+
+    def sample_labels(self, n: int) -> Tensor | None:
+        """Return labels of n samples to look at or to measure; None without conditions.
+
+        Classes are taken in turn. Labels of a network with a `label_shape` are those of the first
+        batch, repeated.
+        """
+        labels = self._example_labels
+        if labels is None or num_classes_of(self.generator):
+            return classes_in_turn(self.generator, n)
+        return labels.repeat(-(-n // len(labels)), *[1] * (labels.dim() - 1))[:n]
 
     def state_objects(self) -> dict[str, checkpoint.Stateful]:
         """Return all that the future of the run depends on, by name: what a checkpoint holds.
@@ -447,7 +464,13 @@ class GANTrainer(TrainerHooks):
             rank=self.distributed.rank,
             world_size=self.distributed.world_size,
         )
-        source = open_source(data, sampler, batch_size=batch_size, unpack=self.unpack_batch)
+        source = open_source(
+            data,
+            sampler,
+            batch_size=batch_size,
+            unpack=self.unpack_batch,
+            generator=self.generator,
+        )
         compatibility.check_classes(data, self.generator)
         self.progress.set_data(source.sampler.signature, source.steps_per_epoch)
         return source

@@ -8,11 +8,14 @@ Of a generator:
 - `latent_dim` (int): size of the latent vector. Without it, `latent_sampler` must be given.
 - `sample_shape` (tuple of int): shape of one sample. Compared with the data and the discriminator.
 - `num_classes` (int): number of classes it is conditioned on; 0 or None for none. If positive, the
-  network is called with labels.
+  network is called with labels, integers of shape (N,).
+- `label_shape` (tuple of int): for conditions that are not one class, in place of `num_classes`:
+  the shape of one label, such as `(40,)` for 40 attributes or `()` for a number. The network is
+  called with labels of shape (N, *label_shape) and any dtype; floats are converted to its own.
 
 Of a discriminator:
 
-- `sample_shape`, `num_classes`: as above.
+- `sample_shape`, `num_classes`, `label_shape`: as above.
 - `outputs_logits` (bool): True if it returns logits, False if it returns probabilities. Without it,
   a network whose last layer is an `nn.Sigmoid` is taken to return probabilities.
 - `independent_samples` (bool): True if the output for one sample does not depend on the others in
@@ -32,6 +35,7 @@ from torch import nn
 __all__ = [
     "has_batch_norm",
     "has_independent_samples",
+    "label_shape_of",
     "num_classes_of",
     "outputs_probabilities",
     "sample_shape_of",
@@ -48,7 +52,16 @@ _BATCH_NORM: Any = getattr(
 
 def num_classes_of(network: object) -> int:
     """Return the number of classes that a network is conditioned on, 0 for none."""
-    return getattr(network, "num_classes", None) or 0
+    is_of_classes = getattr(network, "label_shape", None) is None
+    return (getattr(network, "num_classes", None) or 0) if is_of_classes else 0
+
+
+def label_shape_of(network: object) -> tuple[int, ...] | None:
+    """Return the shape of one label, () for a class; None for an unconditional network."""
+    shape = getattr(network, "label_shape", None)
+    if shape is not None:
+        return tuple(shape)
+    return () if num_classes_of(network) else None
 
 
 def sample_shape_of(network: nn.Module) -> tuple[int, ...] | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 __all__ = [
     "ReadOnly",
     "check_choice",
+    "check_condition",
     "check_every",
     "check_finite",
     "check_float_tensor",
@@ -225,9 +226,13 @@ def check_labels(labels: Tensor | None, num_classes: int, count: int) -> None:
             "`labels` must be None for an unconditional network (num_classes=0), "
             f"got labels of shape {tuple(getattr(labels, 'shape', ()))}"
         )
+    if isinstance(labels, Tensor) and labels.is_floating_point():
+        hint = _label_shape_hint(labels)
+        raise TypeError(f"`labels` must be a tensor of integers, got {labels.dtype}{hint}")
     check_integer_tensor("labels", labels)
     if labels.shape != (count,):
-        raise ValueError(f"`labels` must have the shape ({count},), got {tuple(labels.shape)}")
+        got = f"{tuple(labels.shape)}{_label_shape_hint(labels) if labels.dim() > 1 else ''}"
+        raise ValueError(f"`labels` must have the shape ({count},), got {got}")
     # in torch.compile and torch.export there are no values to read, and `count` may be symbolic
     if not torch.compiler.is_compiling() and labels.device.type == "cpu" and count:
         low, high = int(labels.min()), int(labels.max())
@@ -235,6 +240,28 @@ def check_labels(labels: Tensor | None, num_classes: int, count: int) -> None:
             raise ValueError(
                 f"`labels` must lie in [0, {num_classes - 1}], got labels from {low} to {high}"
             )
+
+
+def check_condition(labels: object, label_shape: tuple[int, ...], count: int) -> Tensor:
+    """Return `labels` if they fit a network with a `label_shape` and `count` samples."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(
+            f"`labels` must be a tensor for a network with label_shape={label_shape}, "
+            f"got {_kind_of(labels)}"
+        )
+    if labels.shape != (count, *label_shape):
+        raise ValueError(
+            f"`labels` must have the shape {(count, *label_shape)} for a network with "
+            f"label_shape={label_shape}, got {tuple(labels.shape)}"
+        )
+    if labels.device.type == "cpu":
+        check_finite("labels", labels)
+    return labels
+
+
+def _label_shape_hint(labels: Tensor) -> str:
+    shape = tuple(labels.shape[1:])
+    return f" (a network with such labels declares `label_shape = {shape}`, not `num_classes`)"
 
 
 def _kind_of(value: object) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -173,13 +174,17 @@ UNCONDITIONAL = (
     Bad("booleans", fit(points() > 0), TypeError, ("`batch`", "floats in [-1, 1]", "bool")),
     Bad("a batch of three", one_step((points(),) * 3), TypeError, ("`batch`", "unpack_batch")),
     Bad("a wrong key", one_step({"x": points()}), TypeError, ("`batch`", "'samples'", "'x'")),
-    Bad("a NumPy batch", one_step(points().numpy()), TypeError, ("`batch`", "tensor", "array")),
+    Bad("text in an array", fit(np.array(["a"] * 9)), TypeError, ("`data`", "numbers", "<U1")),
+    Bad(
+        "a batch of objects", one_step(np.array([{}])), TypeError, ("`batch`", "numbers", "object")
+    ),
     Bad("a list of numbers", one_step([[0.5, 0.5]]), TypeError, ("`batch`", "a tensor")),
     Bad("no batch", one_step(None), TypeError, ("`batch`", "got None")),
     # values
-    Bad("NaN in a tensor", fit(spoiled(NAN)), ValueError, ("`data`", "finite", "NaN")),
-    Bad("inf in a tensor", fit(spoiled(INF)), ValueError, ("`data`", "finite", "infinite")),
-    Bad("NaN in a TensorDataset", fit(TensorDataset(spoiled(NAN))), ValueError, ("`data`", "NaN")),
+    Bad("NaN in a tensor", fit(spoiled(NAN), batch_size=40), ValueError, ("`batch`", "NaN")),
+    Bad(
+        "inf in an array", fit(spoiled(INF).numpy(), batch_size=40), ValueError, ("`batch`", "inf")
+    ),
     Bad("NaN in a Dataset", fit(Rows(spoiled(NAN)), batch_size=40), ValueError, ("`batch`", "NaN")),
     Bad("NaN in a list", fit([spoiled(NAN)]), ValueError, ("`batch`", "finite", "NaN")),
     Bad("NaN in a batch", one_step(spoiled(NAN)), ValueError, ("`batch`", "finite", "NaN")),
@@ -220,7 +225,7 @@ CONDITIONAL = (
         ValueError,
         ("`labels`", "(40,)", "(40, 3)"),
     ),
-    Bad("a list of labels", one_step((points(), [0] * 40)), TypeError, ("`labels`", "tensor")),
+    Bad("a list of labels", one_step((points(), ["a"] * 40)), TypeError, ("`labels`", "tensor")),
     Bad("class 3 to sample", sample(2, labels=3), ValueError, ("`labels`", "[0, 2]", "3 to 3")),
     Bad("class -1 to sample", sample(2, labels=-1), ValueError, ("`labels`", "from -1")),
     Bad("three classes, two samples", sample(2, labels=[0, 1, 2]), ValueError, ("`labels`", "n=2")),

@@ -33,6 +33,8 @@ def test_inputs_are_the_arguments_of_a_network():
         pytest.param({"images": SAMPLES, "label": LABELS}, True, id="images and label"),
         pytest.param({"image": SAMPLES, "name": "x"}, False, id="image"),
         pytest.param(Batch(SAMPLES, LABELS), True, id="batch"),
+        pytest.param({"img": SAMPLES, "cls": LABELS}, True, id="img and cls"),
+        pytest.param({"pixel_values": SAMPLES}, False, id="pixel_values"),
     ],
 )
 def test_common_forms_become_batches(value, has_labels):
@@ -48,15 +50,29 @@ def test_common_forms_become_batches(value, has_labels):
         (None, "NoneType"),
         (3, "int"),
         ((), "tuple"),
-        ((SAMPLES, LABELS, LABELS), "tuple"),
+        ((SAMPLES, LABELS, LABELS), "tuple of 3: Tensor, Tensor, Tensor"),
         ({"pixels": SAMPLES}, r"the keys \['pixels'\]"),
     ],
     ids=["None", "int", "empty", "triple", "mapping"],
 )
 def test_other_forms_are_refused(value, got):
-    message = f"`batch` must be a tensor, .*, got {got}; override `GANTrainer.unpack_batch`"
+    message = f"`batch` must be a tensor, .*, got {got}; (override `GANTrainer|convert lists)"
     with pytest.raises(TypeError, match=message):
         Batch.of(value)
+
+
+def test_arrays_become_tensors():
+    batch = Batch.of((SAMPLES.numpy(), LABELS.numpy()))
+    assert torch.equal(batch.samples, SAMPLES)
+    assert torch.equal(batch.labels, LABELS)
+    assert torch.equal(Batch.of((SAMPLES, LABELS.tolist())).labels, LABELS)
+
+
+def test_the_only_images_of_a_mapping_are_its_samples():
+    images, boxes = torch.zeros(2, 3, 4, 5), torch.zeros(2, 4)
+    assert Batch.of({"boxes": boxes, "photo": images}).samples is images
+    with pytest.raises(TypeError, match=r"got the keys \['before', 'after'\]"):
+        Batch.of({"before": images, "after": images})
 
 
 @pytest.mark.parametrize(("parts", "sizes"), [(1, [7]), (2, [4, 3]), (3, [3, 2, 2]), (7, [1] * 7)])

@@ -28,6 +28,12 @@ def test_classes_without_samples_bring_a_warning(make):
     assert [warning.filename for warning in seen] == [__file__]
 
 
+def test_bytes_of_masks_bring_a_warning(make_trainer):
+    masks = (torch.arange(8) % 2).view(2, 1, 2, 2).byte()
+    with pytest.warns(UserWarning, match="as images of bytes 0 and 1 do: scale them"):
+        make_trainer(shape=(1, 2, 2)).fit(masks, max_steps=1)
+
+
 def test_unconditional_generators_ignore_labels(make_trainer, points):
     make_trainer().fit(TensorDataset(points, torch.full((200,), 7)), max_steps=1)
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from vanillagan.callback import Callback
 from vanillagan.results import StepResult
 from vanillagan.runtime.rng import isolated_rng
-from vanillagan.sampling.draw import classes_in_turn
 from vanillagan.trainer import GANTrainer
 from vanillagan.validation import check_every, check_integer, check_seed, check_type
 
@@ -121,7 +120,7 @@ class MetricLog(Callback):
 
     @torch.no_grad()
     def _evaluate(self, trainer: GANTrainer) -> dict[str, float]:
-        labels = classes_in_turn(trainer.generator, self.num_samples)
+        labels = trainer.sample_labels(self.num_samples)
         fake = trainer.sample(self.num_samples, labels=labels, seed=self.seed)
         values: dict[str, float] = {}
         with isolated_rng(self.seed):

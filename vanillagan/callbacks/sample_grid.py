@@ -11,7 +11,6 @@ import numpy as np
 from vanillagan.callback import Callback
 from vanillagan.callbacks.pictures import GAP, caption, tile
 from vanillagan.results import StepResult
-from vanillagan.sampling.draw import classes_in_turn
 from vanillagan.trainer import GANTrainer
 from vanillagan.validation import check_integer, check_path
 
@@ -121,7 +120,7 @@ class SampleGrid(Callback):
         step = trainer.progress.step
         if step in self.saved:
             return
-        labels = classes_in_turn(trainer.generator, self.side**2)
+        labels = trainer.sample_labels(self.side**2)
         samples = trainer.sample(self.side**2, labels=labels, seed=self.seed)
         if samples.dim() != 4 or samples.shape[1] not in (1, 3):
             raise ValueError(

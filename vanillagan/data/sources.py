@@ -6,12 +6,13 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import Any
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -20,17 +21,20 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
     TensorDataset,
+    default_collate,
 )
 
-from vanillagan.batch import Batch
+from vanillagan.batch import Batch, collate, is_sample
 from vanillagan.data.epoch_sampler import EpochSampler, mix_seeds
 from vanillagan.data.in_memory import ByteImages, rows
 from vanillagan.runtime.rng import GlobalRNG, isolated_rng
+from vanillagan.traits import sample_shape_of
 from vanillagan.validation import check_finite, check_type
 
 __all__ = ["BatchSource", "open_source"]
 
 Unpack = Callable[[Any], Batch]
+InMemory: TypeAlias = "Tensor | np.ndarray[Any, Any] | TensorDataset | ByteImages"
 
 
 class BatchSource(ABC):
@@ -73,16 +77,18 @@ class BatchSource(ABC):
             steps += 1
             yield Batch.join([self.unpack(batch) for batch in group])
         if steps == 0:
-            raise ValueError(
-                f"`data` must yield {self.sampler.batches_per_step} or more batches in each epoch, "
-                f"got fewer in epoch {epoch} (an iterator can be read only once)"
-            )
+            self._raise_too_few(f"fewer in epoch {epoch}")
 
     def unpack(self, batch: Any) -> Batch:
         """Convert what the data yields to a `Batch`."""
         unpacked = batch if isinstance(batch, Batch) else self._unpack(batch)
         check_type("unpack_batch", unpacked, Batch, "a function that returns a Batch")
         return unpacked
+
+    def _raise_too_few(self, got: str) -> NoReturn:
+        count = self.sampler.batches_per_step
+        why = f" (one for each of discriminator_steps={count}: lower `batch_size`)" * (count > 1)
+        raise ValueError(f"`data` must yield {count} or more batches in each epoch, got {got}{why}")
 
     def _grouped(self, batches: Iterator[Any]) -> Iterator[list[Any]]:
         count = self.sampler.batches_per_step
@@ -91,13 +97,13 @@ class BatchSource(ABC):
 
 
 class MemorySource(BatchSource):
-    """Tensors in memory, read by the batch."""
+    """Tensors or arrays in memory, or mapped into it from a file, read by the batch."""
 
-    def __init__(
-        self, data: Tensor | TensorDataset | ByteImages, sampler: EpochSampler, unpack: Unpack
-    ) -> None:
+    def __init__(self, data: InMemory, sampler: EpochSampler, unpack: Unpack) -> None:
         for tensor in _tensors_of(data):
-            check_finite("data", tensor)
+            # batches on the CPU are checked in turn: a mapped file may be larger than the memory
+            if tensor.device.type != "cpu":
+                check_finite("data", tensor)
         super().__init__(sampler, unpack)
         self.data = data
 
@@ -119,7 +125,10 @@ class LoaderSource(BatchSource):
         super().__init__(sampler, unpack)
         self._batch_sampler = _SeededBatchSampler(sampler)
         self._loader = DataLoader(
-            _SeededDataset(loader.dataset, loader.collate_fn),
+            _SeededDataset(
+                loader.dataset,
+                collate if loader.collate_fn is default_collate else loader.collate_fn,
+            ),
             batch_sampler=self._batch_sampler,
             num_workers=loader.num_workers,
             collate_fn=_identity,  # the dataset collates, under the seed of the batch
@@ -139,16 +148,35 @@ class LoaderSource(BatchSource):
 
 
 class IterableSource(BatchSource):
-    """Any iterable of batches, iterated again in each epoch.
+    """Any iterable of batches or of single samples, iterated again in each epoch.
+
+    The first element shows which of them it is. Single samples are joined to batches.
 
     While a batch is drawn, the global generators have states of this source, so that a loader with
     a random sampler yields the same batches again. A resume reads and drops the batches that were
     used. An iterator cannot be restarted, and is read on from its current position.
+
+    Args:
+        data: The iterable.
+        sampler: Number of batches for each step, and smallest size of a batch.
+        unpack: Converts what the data yields to a `Batch`.
+        batch_size: Single samples that this rank joins to a batch.
+        sample_shape: Shape of a sample, if it is known.
     """
 
-    def __init__(self, data: Any, sampler: EpochSampler, unpack: Unpack) -> None:
+    def __init__(
+        self,
+        data: Any,
+        sampler: EpochSampler,
+        unpack: Unpack,
+        *,
+        batch_size: int = 0,
+        sample_shape: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__(sampler, unpack)
         self.data = data
+        self._batch_size = batch_size
+        self._sample_shape = sample_shape
 
     @property
     def batches_per_epoch(self) -> int | None:
@@ -162,10 +190,46 @@ class IterableSource(BatchSource):
         if isinstance(data, DataLoader) and type(sampler) is BatchSampler and not sampler.drop_last:
             samples = operator.length_hint(sampler.sampler) or operator.length_hint(data.dataset)
             batches -= 0 < samples % sampler.batch_size < smallest  # `_batches` drops the last one
+        elif batches and self._starts_with_sample:
+            full, rest = divmod(batches, self._batch_size)
+            batches = full + (rest >= smallest)
         return batches or None
 
     def read(self, epoch: int, skip: int) -> Iterator[list[Any]]:
         return self._grouped(self._batches(epoch, skip * self.sampler.batches_per_step))
+
+    @cached_property
+    def _starts_with_sample(self) -> bool:
+        if not isinstance(self.data, IterableDataset):
+            return False
+        with isolated_rng(self.sampler.seed):
+            return self._is_sample(next(iter(self.data), None))
+
+    def _is_sample(self, element: Any) -> bool:
+        is_stream = isinstance(self.data, IterableDataset)
+        if not is_stream and hasattr(self.data, "__len__"):
+            return False  # a loader or a list of batches
+        answer = is_sample(element, self._sample_shape)
+        # where the shapes do not tell: PyTorch's streams are of samples, other iterables of batches
+        return is_stream if answer is None else answer
+
+    def _iterate(self) -> Iterator[Any]:
+        """Iterate the data, with single samples joined to batches."""
+        elements = iter(self.data)
+        first = list(islice(elements, 1))
+        elements = chain(first, elements)
+        if not first or not self._is_sample(first[0]):
+            yield from elements
+        while samples := list(islice(elements, self._batch_size)):
+            yield collate(samples)
+
+    def _raise_too_few(self, got: str) -> NoReturn:
+        if isinstance(self.data, Iterator):
+            got += (
+                " (an iterator can be read only once: pass an object whose `__iter__` starts anew, "
+                "such as a list or a DataLoader)"
+            )
+        super()._raise_too_few(got)
 
     def _batches(self, epoch: int, skip: int) -> Iterator[Any]:
         if isinstance(self.data, Iterator):
@@ -180,7 +244,7 @@ class IterableSource(BatchSource):
                 if states is not None:
                     rng.load_state_dict(states)
                 if iterator is None:
-                    iterator = iter(self.data)
+                    iterator = self._iterate()
                 try:
                     batch = next(iterator)
                 except StopIteration:
@@ -203,46 +267,117 @@ class IterableSource(BatchSource):
 
 
 def open_source(
-    data: Any, sampler: EpochSampler, *, batch_size: int, unpack: Unpack = Batch.of
+    data: Any,
+    sampler: EpochSampler,
+    *,
+    batch_size: int,
+    unpack: Unpack = Batch.of,
+    generator: nn.Module | None = None,
 ) -> BatchSource:
     """Create the batch source that reads `data`.
 
+    ==============================================  ==============================================
+    data                                            how it is read
+    ==============================================  ==============================================
+    tensor, array, `ByteImages`, `TensorDataset`,   in memory, by the batch
+    table of numbers
+    `DataLoader` in plain or shuffled order         by the sample, in the epoch sampler's order
+    any other `DataLoader`                          iterated
+    anything with `__len__` and `__getitem__`       by the sample, in the epoch sampler's order;
+                                                    iterated if its elements are batches
+    any other iterable                              iterated; single samples are joined to batches
+    ==============================================  ==============================================
+
     Args:
-        data: A tensor, a Dataset, a DataLoader or an iterable of batches.
+        data: Any data of the table.
         sampler: Epoch sampler whose length and batch size are not set yet.
         batch_size: Samples in a batch over all ranks, for data that is not batched already.
         unpack: Converts what the data yields to a `Batch`.
+        generator: Its `sample_shape`, if it declares one, tells single samples from batches.
 
     Raises:
         ValueError: The data is empty, or holds values that are not finite.
         TypeError: The data is none of the kinds that can be read.
     """
-    loader: Any = data
-    if isinstance(data, np.ndarray):
-        raise TypeError("`data` must be a tensor, got a NumPy array: use `torch.from_numpy(data)`")
-    if isinstance(data, Tensor | ByteImages) or _is_plain_tensor_dataset(data):
+    shape = None if generator is None else sample_shape_of(generator)
+
+    def iterated(sized: EpochSampler) -> IterableSource:
+        size = max(1, batch_size // sampler.world_size)
+        return IterableSource(data, sized, unpack, batch_size=size, sample_shape=shape)
+
+    source: BatchSource
+    data = _from_table(data)
+    if isinstance(data, Tensor | np.ndarray | ByteImages) or _is_plain_tensor_dataset(data):
         sampler = _sized(sampler, len(_not_empty(data)), batch_size)
-        return MemorySource(data, sampler, unpack)
-    if isinstance(data, IterableDataset):
-        sampler = _sized(sampler, None, batch_size)
-        loader = DataLoader(data, batch_size // sampler.world_size)
-        return IterableSource(loader, sampler, unpack)
-    if isinstance(data, Dataset):
-        loader = DataLoader(_not_empty(data), batch_size=batch_size, shuffle=True)
-    if type(loader) is DataLoader and _has_plain_order(loader):
-        length, batch_size = len(_not_empty(loader.dataset)), loader.batch_size or 0
-        sampler = replace(sampler, shuffle=isinstance(loader.sampler, RandomSampler))
-        if loader.drop_last:
-            sampler = replace(sampler, smallest_batch=batch_size // sampler.world_size)
-        return LoaderSource(loader, _sized(sampler, length, batch_size), unpack)
-    if isinstance(data, Mapping | str | bytes) or not hasattr(data, "__iter__"):
+        source = MemorySource(data, sampler, unpack)
+    elif isinstance(data, DataLoader):
+        is_plain = type(data) is DataLoader and _has_plain_order(data)
+        source = _by_sample(data, sampler, unpack) if is_plain else iterated(sampler)
+    elif _is_map_style(data) and not _holds_batches(_not_empty(data), shape):
+        loader = DataLoader(data, batch_size=batch_size, shuffle=True)
+        source = _by_sample(loader, sampler, unpack)
+    elif isinstance(data, IterableDataset):
+        source = iterated(_sized(sampler, None, batch_size))
+    elif hasattr(data, "__iter__") and not isinstance(data, Mapping | str | bytes):
+        source = iterated(sampler)
+    else:
+        raise _wrong_data(data)
+    if source.steps_per_epoch == 0:
+        source._raise_too_few(str(source.batches_per_epoch))
+    return source
+
+
+def _by_sample(loader: DataLoader[Any], sampler: EpochSampler, unpack: Unpack) -> LoaderSource:
+    """Return the source that reads the loader's dataset in the order of the epoch sampler."""
+    length, batch_size = len(_not_empty(loader.dataset)), loader.batch_size or 0
+    sampler = replace(sampler, shuffle=isinstance(loader.sampler, RandomSampler))
+    if loader.drop_last:
+        sampler = replace(sampler, smallest_batch=batch_size // sampler.world_size)
+    return LoaderSource(loader, _sized(sampler, length, batch_size), unpack)
+
+
+def _is_map_style(data: Any) -> bool:
+    has_both = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    return has_both and not isinstance(data, IterableDataset | Mapping | str | bytes)
+
+
+def _holds_batches(data: Any, sample_shape: tuple[int, ...] | None) -> bool:
+    """Return True if the elements of map-style data are batches, as in a list of batches."""
+    if isinstance(data, Dataset) or not hasattr(data, "__iter__"):
+        return False
+    with isolated_rng(0):
+        single = is_sample(data[0], sample_shape)
+    return isinstance(data, list | tuple) if single is None else not single
+
+
+def _from_table(data: Any) -> Any:
+    """Return the numbers of a data frame of pandas or polars; other data as it is."""
+    is_table = hasattr(data, "columns") and hasattr(data, "to_numpy")
+    array = data.to_numpy() if is_table else data
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
+        remedy = ": select the columns of numbers, in pandas by `data.select_dtypes('number')`"
         raise TypeError(
-            "`data` must be a tensor, a Dataset, a DataLoader or an iterable of batches, "
-            f"got {type(data).__name__}"
+            f"`data` must hold numbers, got {type(data).__name__} of {array.dtype}"
+            f"{remedy if is_table else ''}"
         )
-    if isinstance(data, Sequence):
-        _not_empty(data)
-    return IterableSource(data, sampler, unpack)
+    return array.astype(np.float32, copy=False) if is_table else array
+
+
+def _wrong_data(data: Any) -> TypeError:
+    got, remedy = type(data).__name__, ""
+    if isinstance(data, Mapping):
+        got += f" with the keys {list(data)!r:.60}"
+        remedy = ": pass one of its values, such as `data['train']`, or a `TensorDataset`"
+    elif hasattr(data, "__getitem__") and not isinstance(data, str | bytes):
+        remedy = ": define its `__len__`, or make it an IterableDataset with `__iter__`"
+    elif callable(data):
+        remedy = ": call it"
+    elif isinstance(data, str):
+        remedy = ": read a folder of images by `vanillagan.datasets.image_folder`"
+    return TypeError(
+        "`data` must be a tensor, a Dataset, a DataLoader or an iterable of batches or samples, "
+        f"got {got}{remedy}"
+    )
 
 
 def _is_plain_tensor_dataset(data: Any) -> bool:
@@ -339,7 +474,7 @@ def _sized(sampler: EpochSampler, length: int | None, batch_size: int) -> EpochS
 
 
 def _not_empty(data: Any) -> Any:
-    if isinstance(data, Tensor) and data.dim() == 0:
+    if isinstance(data, Tensor | np.ndarray) and data.ndim == 0:
         raise ValueError(
             "`data` must hold samples of shape (N, *sample_shape), got a single number"
         )
@@ -348,10 +483,10 @@ def _not_empty(data: Any) -> Any:
     return data
 
 
-def _tensors_of(data: Tensor | TensorDataset | ByteImages) -> tuple[Tensor, ...]:
-    if isinstance(data, Tensor):
-        return (data,)
-    return (data.images,) if isinstance(data, ByteImages) else data.tensors
+def _tensors_of(data: InMemory) -> tuple[Tensor, ...]:
+    if isinstance(data, TensorDataset):
+        return data.tensors
+    return (data,) if isinstance(data, Tensor) else ()
 
 
 def _length_of(batch: Any) -> int:

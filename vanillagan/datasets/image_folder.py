@@ -29,7 +29,11 @@ WHITES = (255, 1023, 4095, 65535)
 
 
 def image_folder(
-    root: str | os.PathLike[str], *, size: int | tuple[int, int], channels: int = 3
+    root: str | os.PathLike[str],
+    *,
+    size: int | tuple[int, int],
+    channels: int = 3,
+    labels: bool = False,
 ) -> ByteImages:
     """Return all images of a folder and its subfolders, as bytes in memory, in the order of paths.
 
@@ -46,9 +50,12 @@ def image_folder(
         root: Folder to read.
         size: Height and width, or one number for both, at least 1.
         channels: 3 for color, 1 for grayscale.
+        labels: Label each image with its class: `root` holds a folder for each class, numbered from
+            0 in the order of their names, as torchvision's ImageFolder does.
 
     Returns:
-        Images of shape (N, channels, height, width), without labels. Items are floats in [-1, 1].
+        Images of shape (N, channels, height, width), with labels if they are asked for, and the
+        names of the classes as the attribute `classes`. Items are floats in [-1, 1].
 
     Raises:
         NotADirectoryError: `root` is not a folder.
@@ -60,9 +67,10 @@ def image_folder(
     if not root.is_dir():
         raise NotADirectoryError(f"`root` must be a folder of images, got {str(root)!r}")
     paths = list(_visible_files(root))
-    read = partial(_try_to_read, size=(height, width), channels=channels)
+    parent = root if labels else None
+    read = partial(_try_to_read, size=(height, width), channels=channels, no_class=parent)
     images = torch.empty(len(paths), channels, height, width, dtype=torch.uint8)
-    count, broken = 0, []
+    count, broken, kept = 0, [], list[Path]()
     deep: dict[int, Tensor] = {}  # 16-bit images, whose scale is known when all are read
     largest = 0
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
@@ -76,6 +84,7 @@ def image_folder(
                 images[count] = pixels
             else:
                 deep[count], largest = pixels, max(largest, maximum)
+            kept.append(path)
             count += 1
     if not count:
         first = f", the first of them {broken[0]}" if broken else ""
@@ -92,7 +101,15 @@ def image_folder(
             f"images, the first of them {broken[0]}",
             stacklevel=2,
         )
-    return ByteImages(images[:count])
+    of_images, classes = _classes_of(kept, paths, root) if labels else (None, [])
+    return ByteImages(images[:count], of_images, classes=classes)
+
+
+def _classes_of(kept: list[Path], paths: list[Path], root: Path) -> tuple[Tensor, list[str]]:
+    """Return the class of each path that was kept, and the names of all classes."""
+    classes = sorted({path.relative_to(root).parts[0] for path in paths if path.parent != root})
+    numbers = [classes.index(path.relative_to(root).parts[0]) for path in kept]
+    return torch.tensor(numbers), classes
 
 
 def to_tensor(image: Image) -> Tensor:
@@ -115,8 +132,12 @@ def _visible_files(folder: Path, parents: tuple[Path, ...] = ()) -> Iterator[Pat
             yield path
 
 
-def _try_to_read(path: Path, *, size: tuple[int, int], channels: int) -> tuple[Tensor, int] | str:
+def _try_to_read(
+    path: Path, *, size: tuple[int, int], channels: int, no_class: Path | None
+) -> tuple[Tensor, int] | str:
     """Return the image and its largest value, or the reason why it cannot be read."""
+    if path.parent == no_class:
+        return "in no class folder"
     try:
         return _read(path, *size, channels)
     except MemoryError:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vanillagan.data.latents import LatentSampler, draw_latents, latent_sampler_of
 from vanillagan.runtime.device import device_of, dtype_of, evaluating
 from vanillagan.runtime.rng import isolated_rng, seeded
-from vanillagan.traits import num_classes_of
+from vanillagan.traits import label_shape_of, num_classes_of
 from vanillagan.validation import check_integer, check_labels, check_type
 
 __all__ = ["CHUNK", "Labels", "as_labels", "check_generator", "classes_in_turn", "draw_samples"]
@@ -39,7 +39,8 @@ def draw_samples(
     Args:
         generator: `forward(latents)` or, conditioned on classes, `forward(latents, labels)`.
         n: Number of samples, at least 1.
-        labels: Classes to sample: n of them, or one for all.
+        labels: Classes to sample: n of them, or one for all; for a generator with a `label_shape`,
+            conditions of shape (n, *label_shape), or one for all.
         latents: Latents to use, shape (n, ...), instead of drawing them.
         latent_sampler: Draws latents; by default from N(0, 1) of `generator.latent_dim`.
         seed: Makes the samples repeatable; None draws new ones at each call.
@@ -61,18 +62,21 @@ def draw_samples(
         raise TypeError(f"`latents` must be a tensor, got {latents!r:.80}")
     elif len(latents) != n:
         raise ValueError(f"`latents` must hold n={n} latents, got {len(latents)}")
-    device = device_of(generator)
-    dtype = dtype_of(generator) if latents.is_floating_point() else latents.dtype
+    device, dtype = device_of(generator), dtype_of(generator)
     # a copy: a generator may work in place
-    inputs = [latents.to(device, dtype, copy=True)]
-    classes = num_classes_of(generator)
+    inputs = [latents.to(device, dtype if latents.is_floating_point() else None, copy=True)]
+    classes, label_shape = num_classes_of(generator), label_shape_of(generator)
     if labels is not None:
-        tensor = as_labels(labels, n)
+        tensor = as_labels(labels, n, label_shape or ())
         if classes:  # on a GPU a class out of range would end the process's use of it
             check_labels(tensor, classes, n)
-        inputs.append(tensor.to(device))
+        inputs.append(tensor.to(device, dtype if tensor.is_floating_point() else None))
     elif classes:
         raise ValueError(f"`labels` must be given to a generator of {classes} classes, got None")
+    elif label_shape is not None:
+        raise ValueError(
+            f"`labels` must be given to a generator with label_shape={label_shape}, got None"
+        )
     with torch.no_grad(), evaluating(generator), isolated_rng(seed):
         chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
         return torch.cat([generator(*chunk) for chunk in chunks])
@@ -90,15 +94,18 @@ def check_generator(generator: object) -> None:
     check_type("generator", generator, nn.Module, expected)
 
 
-def as_labels(labels: Tensor | Sequence[int] | int, n: int) -> Tensor:
-    """Return labels as a tensor of shape (n,)."""
+def as_labels(
+    labels: Tensor | Sequence[int] | int, n: int, label_shape: tuple[int, ...] = ()
+) -> Tensor:
+    """Return labels as a tensor of shape (n, *label_shape)."""
     try:
         tensor = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"`labels` must be integers, got {labels!r:.80}") from error
-    if tensor.dim() == 0:
-        tensor = tensor.expand(n)
-    if tensor.shape != (n,):
+    if tensor.shape == label_shape:
+        tensor = tensor.expand(n, *label_shape)
+    if tensor.shape != (n, *label_shape):
         got = len(tensor) if tensor.dim() == 1 else f"the shape {tuple(tensor.shape)}"
-        raise ValueError(f"`labels` must hold n={n} classes or one for all, got {got}")
+        kind = f"labels of shape {label_shape}" if label_shape else "classes"
+        raise ValueError(f"`labels` must hold n={n} {kind} or one for all, got {got}")
     return tensor

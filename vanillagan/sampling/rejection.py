@@ -203,7 +203,13 @@ def refit_discriminator(
     rng, seed = seeded(seed)
     # as in `GANTrainer.fit`, BatchNorm needs two samples
     sampler = EpochSampler(seed, smallest_batch=1 + has_batch_norm(trainer.discriminator))
-    source = open_source(data, sampler, batch_size=batch_size, unpack=trainer.unpack_batch)
+    source = open_source(
+        data,
+        sampler,
+        batch_size=batch_size,
+        unpack=trainer.unpack_batch,
+        generator=trainer.generator,
+    )
     # not the trainer's optimizer: its moments are those of training
     optimizer = adam(lr)(trainer.d.parameters)
     loss = BCEAdversarialLoss(from_logits=not outputs_probabilities(trainer.discriminator))

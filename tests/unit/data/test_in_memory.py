@@ -175,7 +175,7 @@ def changing(place: int, other: torch.Tensor) -> Rows:
             TypeError,
             "`dataset` must be a map-style dataset, got Stream",
         ),
-        (Rows(["a", "b"]), TypeError, "`dataset` must be a dataset that gives tensors, got"),
+        (Rows(["a", "b"]), ValueError, "`dataset` must give tensors of one shape, got: .* str"),
         (Rows([[object()]]), ValueError, "`dataset` must give tensors of one shape, got: .*object"),
         (changing(9, torch.zeros(3, 4, 4)), ValueError, "must give tensors of one shape, got: "),
         (

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import (
     BatchSampler,
@@ -26,7 +27,8 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from tests.helpers.data import Rows
-from vanillagan import Batch, Callback
+from vanillagan import Batch, Callback, Generator
+from vanillagan.compatibility import check_batch
 from vanillagan.data import ByteImages
 from vanillagan.data.epoch_sampler import EpochSampler
 from vanillagan.data.sources import BatchSource, open_source
@@ -178,13 +180,21 @@ def test_getitem_of_a_tensor_dataset_subclass_is_used():
     ]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_refused(value):
-    data = numbers(8)
-    data[5] = value
-    for bad in (data, TensorDataset(data)):
-        with pytest.raises(ValueError, match="`data` must be finite, got NaN or infinite"):
-            source_of(bad)
+def test_arrays_are_read_as_tensors():
+    assert read(numbers(21).numpy(), epoch=2) == read(numbers(21), epoch=2)
+    reversed_big_endian = numbers(21).numpy().astype(">f8")[::-1]
+    assert sorted(flat(read(reversed_big_endian))) == list(range(21))
+
+
+def test_mapped_arrays_are_read_by_the_batch(tmp_path):
+    """A sparse file of 100 GB, opened read-only."""
+    shape = (100_000, 250_000)
+    np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=shape)
+    array = np.load(tmp_path / "x.npy", mmap_mode="r")
+    path, size = str(tmp_path / "x.npy"), math.prod(shape)
+    mapped = torch.from_file(path, shared=True, size=size)  # its header as values, too
+    for data in (array, TensorDataset(mapped.view(shape))):
+        assert len(next(source_of(data).batches(0)).samples) == 4
 
 
 # -- the last batch --------------------------------------------------------------------------------
@@ -225,6 +235,158 @@ def test_batches_left_over_by_discriminator_steps(points, make_trainer):
     trainer.fit(points[:20], max_epochs=2, batch_size=4)
     assert [len(batch) for batch in seen.batches] == [8, 8, 8, 8]
     assert (trainer.progress.step, trainer.progress.epoch) == (4, 2)
+
+
+# -- single samples and batches --------------------------------------------------------------------
+
+
+class Images(Generator):
+    """A generator of images of shape (channels, height, width)."""
+
+    def __init__(self, *sample_shape: int) -> None:
+        super().__init__(2, sample_shape, hidden=(2,))
+
+
+def picture(index: int, *, mode: str = "RGB", size: tuple[int, int] = (5, 4)) -> Image.Image:
+    return Image.new("RGB", size, (index, index, index)).convert(mode)
+
+
+def first_batch(data: Any, generator: nn.Module | None = None, **options: Any) -> Batch:
+    """Return the first batch as the trainer prepares it."""
+    source = open_source(data, EpochSampler(0, **options), batch_size=4, generator=generator)
+    return check_batch(next(source.batches(0)), generator or Images(3, 4, 5), smallest=1)
+
+
+class OwnRows:
+    """Map-style data of no base class."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+
+PIXELS = np.arange(8, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(5, 2).repeat(3, 3)
+IMAGES = {
+    "Pillow images": [picture(index) for index in range(8)],
+    "tuples of Pillow images": tuple(picture(index) for index in range(8)),
+    "pairs": [(picture(index), index) for index in range(8)],
+    "pairs with text": [(picture(index), "text" * index) for index in range(8)],
+    "mappings": [{"id": str(index), "png": picture(index)} for index in range(8)],
+    "arrays": list(PIXELS),
+    "one array": PIXELS,
+    "channels first": PIXELS.transpose(0, 3, 1, 2),
+    "floats": list(torch.from_numpy(PIXELS).permute(0, 3, 1, 2) / 127.5 - 1),
+    "no base class": OwnRows(PIXELS),
+    "generator": (picture(index) for index in range(8)),
+    "loader": DataLoader([picture(index) for index in range(8)], batch_size=4, shuffle=True),
+    "batches of Pillow images": [[picture(index) for index in range(k, k + 4)] for k in (0, 4)],
+    "batches of arrays": [PIXELS[:4], PIXELS[4:]],
+}
+
+
+@pytest.mark.parametrize("data", IMAGES.values(), ids=IMAGES)
+def test_images_of_any_kind_are_floats_with_channels_first(data):
+    samples = first_batch(data, Images(3, 4, 5)).samples
+    assert samples.shape == (4, 3, 4, 5)
+    levels = (samples[:, 0, 0, 0] + 1) * 127.5
+    assert len({round(level, 3) for level in levels.tolist()}) == 4
+    torch.testing.assert_close(samples, levels.view(4, 1, 1, 1).expand_as(samples) / 127.5 - 1)
+    assert levels.min() >= -0.001
+    assert levels.max() < 7.001
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA"])
+def test_modes_of_images(mode):
+    channels = {"L": 1, "1": 1, "P": 3, "RGBA": 4}[mode]
+    data = [picture(255, mode=mode)] * 4
+    samples = first_batch(data, Images(channels, 4, 5)).samples
+    assert torch.equal(samples, torch.ones(4, channels, 4, 5))
+
+
+def test_gray_images_may_lack_the_channel():
+    assert first_batch(PIXELS[..., 0], Images(1, 4, 5)).samples.shape == (4, 1, 4, 5)
+    assert first_batch(list(PIXELS[..., 0]), Images(1, 4, 5)).samples.shape == (4, 1, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (
+            [picture(0), picture(1, size=(9, 4))] * 2,
+            ValueError,
+            r"one shape, got \(3, 4, .\) and \(3, 4, .\): give images one mode .* `Resize",
+        ),
+        (
+            [Image.fromarray(np.zeros((4, 5), np.uint16))] * 4,
+            TypeError,
+            r"got a Pillow image of mode 'I;16': convert it .* / 32767.5 - 1` for 16 bits",
+        ),
+        (
+            torch.zeros(4, 3, 4, 5, dtype=torch.int16),
+            TypeError,
+            r"got samples of torch.int16: convert them by the range that they use",
+        ),
+        (
+            [[0.5, 0.5]] * 4,
+            TypeError,
+            "`batch` must be .*; convert lists of numbers with `torch.tensor`",
+        ),
+        (
+            list(torch.zeros(8, 7)),
+            ValueError,
+            r"a tensor \(7,\) is neither a batch \(N, 3, 4, 5\) nor a single sample",
+        ),
+    ],
+    ids=["sizes", "16-bit Pillow images", "16 bits", "lists of numbers", "neither"],
+)
+def test_samples_that_are_refused_come_with_a_remedy(data, error, message):
+    with pytest.raises(error, match=message):
+        first_batch(data, Images(3, 4, 5))
+
+
+def test_lists_of_samples_and_of_batches_are_told_by_their_shapes():
+    generator = Generator(2, (1,), hidden=(2,))
+
+    def sizes(data: Any) -> list[int]:
+        source = open_source(data, EpochSampler(0), batch_size=4, generator=generator)
+        assert source.batches_per_epoch in (2, None)
+        return [len(batch.samples) for batch in source.batches(0)]
+
+    assert sizes(list(numbers(8))) == [4, 4]
+    assert sizes(list(numbers(10).split(5))) == [5, 5]
+    assert sizes(iter(numbers(8))) == [4, 4]
+    assert sizes(iter(numbers(10).split(5))) == [5, 5]
+    assert sizes([(row, 3) for row in numbers(8)]) == [4, 4]
+
+
+class Batches(Stream):
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from numbers(self.length).split(5)
+
+    def __len__(self) -> int:
+        return -(-self.length // 5)
+
+
+def test_streams_of_batches_are_told_by_their_shapes():
+    generator = Generator(2, (1,), hidden=(2,))
+    source = open_source(Batches(10), EpochSampler(0), batch_size=4, generator=generator)
+    assert source.batches_per_epoch == 2
+    assert [len(batch.samples) for batch in source.batches(0)] == [5, 5]
+
+
+def test_labels_that_no_network_reads_may_be_of_any_kind():
+    rows = [
+        (torch.zeros(3, 4, 5), {"boxes": torch.zeros(index, 4), "name": None}) for index in range(8)
+    ]
+    for count in (1, 2):
+        batch = first_batch(rows, Images(3, 4, 5), batches_per_step=count)
+        assert batch.samples.shape == (4 * count, 3, 4, 5)
+        assert batch.labels is None
 
 
 # -- DataLoaders -----------------------------------------------------------------------------------
@@ -341,7 +503,7 @@ def test_a_stream_of_samples_is_read_by_the_batch(make_trainer):
 def test_another_batch_size_restarts_a_stream(make_trainer):
     class Pairs(Stream):
         def __iter__(self) -> Iterator[Tensor]:
-            yield from (sample.repeat(2) / self.length for sample in super().__iter__())
+            yield from (sample.repeat(2) / self.length - 0.5 for sample in super().__iter__())
 
     seen = Seen()
     trainer = make_trainer(callbacks=[seen])
@@ -349,7 +511,7 @@ def test_another_batch_size_restarts_a_stream(make_trainer):
     with pytest.warns(UserWarning, match="restarting the current epoch"):
         trainer.fit(Pairs(12), max_epochs=1, batch_size=6)
     assert [len(batch) for batch in seen.batches] == [4, 6, 6]
-    assert torch.equal(torch.cat(seen.batches[1:])[:, 0], torch.arange(12) / 12)
+    assert torch.equal(torch.cat(seen.batches[1:])[:, 0], torch.arange(12) / 12 - 0.5)
 
 
 def test_a_loader_of_a_stream_of_batches_is_iterated():
@@ -550,7 +712,7 @@ def test_set_epoch_within_a_batch_sampler():
 
 
 def test_a_loader_of_single_samples_is_refused(make_trainer, points):
-    with pytest.raises(ValueError, match=r"shape \(2,\), got .* \(a single sample: batches have"):
+    with pytest.raises(ValueError, match=r"shape \(2,\), got .* is a single sample, not a batch"):
         make_trainer().fit(DataLoader(Rows(points), batch_size=None, shuffle=True), max_epochs=1)
     images = points.view(-1, 1, 2)  # a sample looks like a batch of one
     with pytest.raises(ValueError, match="batches of at least 2 samples, got none of more than 1"):
@@ -624,9 +786,38 @@ def test_a_single_sample_is_too_few_for_batch_norm(points, make_trainer):
         make_trainer().fit(points[:1], max_epochs=1)
 
 
-def test_a_numpy_array_is_refused_with_a_remedy():
-    with pytest.raises(TypeError, match=r"use `torch.from_numpy\(data\)`"):
-        source_of(np.zeros((4, 2)))
+def test_arrays_of_text_are_refused():
+    with pytest.raises(TypeError, match="`data` must hold numbers, got ndarray of object"):
+        source_of(np.array([{}, {}]))
+
+
+class WithoutLength(Dataset):
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (WithoutLength(), "got WithoutLength: define its `__len__`"),
+        ({"train": numbers(4)}, r"got dict with the keys \['train'\]: pass one of its values"),
+        ("images", "got str: read a folder of images by `vanillagan.datasets.image_folder`"),
+        (lambda: iter([]), "got function: call it"),
+    ],
+    ids=["no length", "mapping", "path", "function"],
+)
+def test_refused_data_come_with_a_remedy(data, remedy):
+    with pytest.raises(TypeError, match=f"`data` must be .*, {remedy}"):
+        source_of(data)
+
+
+def test_too_few_batches_for_the_discriminator_steps_are_told_before_the_first_step():
+    message = (
+        "`data` must yield 5 or more batches in each epoch, got 3 .one for each of "
+        "discriminator_steps=5: lower `batch_size`"
+    )
+    with pytest.raises(ValueError, match=message):
+        source_of(numbers(12), batches_per_step=5)
 
 
 @pytest.mark.parametrize("data", [3, None, {"samples": torch.zeros(4, 2)}, "mnist"], ids=repr)

@@ -309,3 +309,39 @@ def test_trainer_accepts_the_data(tmp_path):
     trainer.fit(image_folder(tmp_path, size=(6, 10)), max_epochs=1, batch_size=3)
     assert trainer.progress.step == 2
     assert trainer.sample(2).shape == (2, 3, 6, 10)
+
+
+# -- classes
+
+
+def test_labels_are_numbered_folders_as_in_torchvision(tmp_path):
+    from torchvision.datasets import ImageFolder
+
+    for index, name in enumerate(["dogs/a", "cats/deep/b", "birds/c", "dogs/d"]):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plain_image((index, 0, 0)).save(path)
+    (tmp_path / "birds" / "broken.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="skipped 1 of 5 files"):
+        data = image_folder(tmp_path, size=4, labels=True)
+    assert data.classes == ("birds", "cats", "dogs")
+    assert list(data.classes) == ImageFolder(tmp_path).classes
+    assert data.labels is not None
+    pairs = zip(data.images[:, 0, 0, 0].tolist(), data.labels.tolist(), strict=True)
+    assert dict(pairs) == {0: 2, 1: 1, 2: 0, 3: 2}
+    networks = (
+        ConvGenerator(4, (3, 4, 4), base_channels=4, num_classes=3),
+        ConvDiscriminator((3, 4, 4), base_channels=4, num_classes=3),
+    )
+    assert len(GANTrainer(*networks, device="cpu").fit(data, max_epochs=1, batch_size=4)) == 1
+
+
+def test_images_in_no_class_folder_are_skipped_with_a_warning(tmp_path):
+    (tmp_path / "cats").mkdir()
+    plain_image(RED).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"`root` must contain images.* a.png .in no class folder"):
+        image_folder(tmp_path, size=4, labels=True)
+    plain_image(RED).save(tmp_path / "cats" / "b.png")
+    with pytest.warns(UserWarning, match=r"skipped 1 of 2 .* a.png .in no class folder"):
+        assert len(image_folder(tmp_path, size=4, labels=True)) == 1
+    assert image_folder(tmp_path, size=4).labels is None

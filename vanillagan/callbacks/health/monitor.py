@@ -26,7 +26,7 @@ from vanillagan.callbacks.health.thresholds import find_issues
 from vanillagan.errors import TrainingHealthWarning
 from vanillagan.player import Player
 from vanillagan.results import StepResult
-from vanillagan.sampling.draw import classes_in_turn, draw_samples
+from vanillagan.sampling.draw import draw_samples
 from vanillagan.trainer import GANTrainer
 from vanillagan.validation import check_integer
 
@@ -222,7 +222,7 @@ class _Evaluation:
 
 def _draw(trainer: GANTrainer) -> Tensor:
     """Draw samples of the generator in training, always from the same latents."""
-    labels = classes_in_turn(trainer.generator, NUM_SAMPLES)
+    labels = trainer.sample_labels(NUM_SAMPLES)
     return draw_samples(
         trainer.generator, NUM_SAMPLES, labels=labels, latent_sampler=trainer.latent_sampler, seed=0
     )
