@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from vanillagan.runtime.device import to_device
+
 __all__ = ["Batch", "collate", "from_array", "in_layout", "is_sample"]
 
 SAMPLE_KEYS = ("samples", "images", "image", "pixel_values", "img")
@@ -60,6 +62,12 @@ class Batch(NamedTuple):
                 raise _wrong_form(value)
             samples, labels = (*value, None)[:2]
         return Batch(_to_samples(samples), _to_labels(labels))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
+        """Copy to a device, and convert floats to `dtype`."""
+        return Batch(
+            *(to_device(x, device, dtype if x.is_floating_point() else None) for x in self.inputs)
+        )
 
     def split(self, parts: int) -> list[Batch]:
         """Split into `parts` batches whose sizes differ by at most one."""

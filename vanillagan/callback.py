@@ -151,6 +151,9 @@ class CallbackList(Callback, Sequence[Callback]):
         }
         self._run = object()  # identity of the run, which copies and files need not keep
 
+    def __repr__(self) -> str:
+        return f"CallbackList({', '.join(self._by_name())})"
+
     def __len__(self) -> int:
         return len(self._callbacks)
 
@@ -170,17 +173,7 @@ class CallbackList(Callback, Sequence[Callback]):
 
     @override
     def on_fit_start(self, trainer: GANTrainer) -> None:
-        for index, callback in enumerate(self._callbacks):
-            if type(callback).state_dict is Callback.state_dict:
-                continue
-            # at step 0 callbacks forget the run before
-            if trainer.progress.step > 0 and callback._owner not in (None, self._run):
-                raise ValueError(
-                    f"`callbacks[{index}]` must be of this trainer's run, which has done "
-                    f"{trainer.progress.step} steps, got a {type(callback).__name__} that another "
-                    "trainer has used since: give each trainer callbacks of its own"
-                )
-            callback._owner = self._run
+        self._take_over(trainer)
         self._call("on_fit_start", trainer)
 
     @override
@@ -240,6 +233,20 @@ class CallbackList(Callback, Sequence[Callback]):
         for name in state.keys() & callbacks.keys():
             callbacks[name].load_state_dict(state[name])
             callbacks[name]._owner = self._run
+
+    def _take_over(self, trainer: GANTrainer) -> None:
+        """Note that the callbacks serve this run; refuse one with the state of another."""
+        for index, callback in enumerate(self._callbacks):
+            if type(callback).state_dict is Callback.state_dict:
+                continue
+            # at step 0 callbacks forget the run before
+            if trainer.progress.step > 0 and callback._owner not in (None, self._run):
+                raise ValueError(
+                    f"`callbacks[{index}]` must be of this trainer's run, which has done "
+                    f"{trainer.progress.step} steps, got a {type(callback).__name__} that another "
+                    "trainer has used since: give each trainer callbacks of its own"
+                )
+            callback._owner = self._run
 
     def _by_name(self) -> dict[str, Callback]:
         counts: Counter[str] = Counter()

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch.optim import Optimizer
 from vanillagan._version import __version__
 from vanillagan.errors import CheckpointError
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
-from vanillagan.runtime.device import resolve_device
+from vanillagan.runtime.device import resolve_device, uncompiled
 from vanillagan.validation import check_path
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "load_generator",
     "read",
     "restore",
+    "restore_weights",
     "rollback_on_error",
     "write",
 ]
@@ -193,6 +195,43 @@ def restore(objects: Mapping[str, Stateful], content: Mapping[str, Any]) -> None
         raise CheckpointError(f"the checkpoint's {name!r} does not fit: {error}") from error
 
 
+def restore_weights(
+    networks: Mapping[str, nn.Module], content: Mapping[str, Any], *, strict: bool
+) -> None:
+    """Restore the weights of networks alone, or raise and leave all of them unchanged.
+
+    Args:
+        networks: The networks by name.
+        content: What `read` returned.
+        strict: If False, weights whose names or shapes do not fit are left out, with a warning.
+
+    Raises:
+        CheckpointError: A network is missing, or its weights do not fit.
+    """
+    states = {name: content["states"][name] for name in networks if name in content["states"]}
+    left_out: list[str] = []
+    for name, theirs in states.items() if not strict else ():
+        mine = networks[name].state_dict()
+        fitting = {
+            key: value
+            for key, value in theirs.items()
+            if key in mine and getattr(value, "shape", None) == getattr(mine[key], "shape", None)
+        }
+        if not fitting:
+            raise CheckpointError(f"no weight of the checkpoint's {name} fits")
+        left_out += [f"{name}.{key}" for key in mine.keys() | theirs.keys() if key not in fitting]
+        states[name] = mine | fitting
+    types = {
+        name: made_from if strict else made_from | {"config": None}
+        for name, made_from in content["types"].items()
+    }
+    restore(networks, {"states": states, "types": types})
+    if left_out:
+        warnings.warn(
+            f"weights that do not fit were left out: {_some(sorted(left_out))}", stacklevel=3
+        )
+
+
 @contextmanager
 def rollback_on_error(*objects: Stateful) -> Iterator[None]:
     """Restore the objects' states if an error leaves what runs inside."""
@@ -230,8 +269,9 @@ def load_generator(
         device: Device to put it on.
 
     Returns:
-        The generator, or `network` itself: `generator.sample(25)` draws samples. A `ContextEncoder`
-        is called with images and masks instead.
+        The generator, or `network` itself. `draw_samples(generator, 25)` of `vanillagan.sampling`
+        draws samples of any generator, `generator.sample(25)` of one of the library's. A
+        `ContextEncoder` is called with images and masks instead.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -289,10 +329,11 @@ def _load_network(
         weights = states["ema"]["network"] if has_ema else states[name]
         if network is None:
             network = _rebuild(path, name, content["types"][name])
-        _check_weights(name, network.state_dict(), weights)
+        inner = uncompiled(network)
+        _check_weights(name, inner.state_dict(), weights)
         tensors = (weight for weight in weights.values() if isinstance(weight, Tensor))
         dtypes = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
-        network.to(next(dtypes, torch.float32)).load_state_dict(weights)
+        inner.to(next(dtypes, torch.float32)).load_state_dict(weights)
     except CheckpointError:
         raise
     except Exception as error:  # of any kind: a file may hold a state of another form
@@ -319,7 +360,8 @@ def _rebuild(path: str | os.PathLike[str], name: str, made_from: Mapping[str, An
     if not is_network or network_class.__module__ != module_name:
         raise CheckpointError(f"{what}, which is not a network of the library")
     try:
-        network: nn.Module = network_class(**config)
+        with torch.device("cpu"):
+            network: nn.Module = network_class(**config)
     except (TypeError, ValueError) as error:  # such as a wrapper of another network
         raise CheckpointError(
             f"{what}, which cannot be rebuilt from {config}: pass one like it as `network`"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +15,12 @@ from vanillagan.batch import Batch, in_layout
 from vanillagan.callback import Callback
 from vanillagan.data.in_memory import labels_of
 from vanillagan.ema import EMA
+from vanillagan.errors import stacklevel_of_user
 from vanillagan.losses import AdversarialLoss
-from vanillagan.networks.base import GeneratorBase
+from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.penalties import Penalty
 from vanillagan.player import Player
-from vanillagan.runtime.device import evaluating
+from vanillagan.runtime.device import evaluating, uncompiled
 from vanillagan.runtime.rng import isolated_rng
 from vanillagan.traits import (
     label_shape_of,
@@ -26,7 +28,13 @@ from vanillagan.traits import (
     outputs_probabilities,
     sample_shape_of,
 )
-from vanillagan.validation import check_condition, check_finite, check_labels, check_type
+from vanillagan.validation import (
+    check_condition,
+    check_finite,
+    check_labels,
+    check_output,
+    check_type,
+)
 
 if TYPE_CHECKING:
     from vanillagan.trainer import GANTrainer
@@ -35,19 +43,12 @@ __all__ = [
     "check_batch",
     "check_classes",
     "check_fake",
-    "check_generate",
+    "check_first_batch",
+    "check_logits",
     "check_networks",
     "check_parts",
-    "settings_of",
-    "warn_of_outputs",
-    "warn_of_pairs",
-    "warn_of_range",
-    "warn_of_settings",
+    "warning_of_settings",
 ]
-
-LAYOUT = {"Alias", "Clamp", "Clone", "Expand", "Mean", "Permute", "Select", "Slice", "Split"}
-LAYOUT |= {"Squeeze", "T", "ToCopy", "Transpose", "UnsafeSplit", "UnsafeView", "Unsqueeze", "View"}
-"""Operations of the autograd graph after which a network's last activation is looked for."""
 
 
 def check_networks(generator: nn.Module, discriminator: nn.Module, loss: AdversarialLoss) -> None:
@@ -58,6 +59,13 @@ def check_networks(generator: nn.Module, discriminator: nn.Module, loss: Adversa
             raise ValueError(
                 f"`{name}` must have parameters to train, got none that require gradients"
             )
+    generator, discriminator = uncompiled(generator), uncompiled(discriminator)
+    if isinstance(generator, DiscriminatorBase) or isinstance(discriminator, GeneratorBase):
+        raise ValueError(
+            "`generator` must be the network that makes samples, and comes first, got "
+            f"{type(generator).__name__} as generator and {type(discriminator).__name__} as "
+            "discriminator: swap them"
+        )
     check_type("loss", loss, AdversarialLoss, "an AdversarialLoss such as BCEAdversarialLoss()")
     traits: tuple[tuple[str, Callable[[nn.Module], object]], ...] = (
         ("sample_shape", sample_shape_of),
@@ -65,11 +73,15 @@ def check_networks(generator: nn.Module, discriminator: nn.Module, loss: Adversa
         ("label_shape", label_shape_of),
     )
     for trait, of in traits:
-        expected, got = of(generator), of(discriminator)
+        expected, got, hint = of(generator), of(discriminator), ""
+        if trait == "num_classes" and not isinstance(discriminator, DiscriminatorBase):
+            # a classifier of torchvision or timm calls its number of outputs num_classes
+            got = 0 if (expected, got) == (0, 1) else got
+            hint = " (a classifier whose num_classes is its number of outputs must have 1)"
         # num_classes is always known; a shape only where both declare it
         if expected != got and expected is not None and got is not None:
             raise ValueError(
-                f"`discriminator` must have the generator's {trait} {expected}, got {got}"
+                f"`discriminator` must have the generator's {trait} {expected}, got {got}{hint}"
             )
     from_logits = getattr(loss, "from_logits", True)
     if from_logits and outputs_probabilities(discriminator):
@@ -116,9 +128,7 @@ def check_parts(
 _CONVERSIONS = {
     torch.uint8: "convert bytes with `images.float() / 127.5 - 1`, or wrap images in "
     "`vanillagan.data.ByteImages`",
-    torch.bool: "convert them with `x.float() * 2 - 1`",
-    torch.int16: "convert them by the range that they use, such as `x.float() / 32767.5 - 1` for "
-    "[0, 65535]",
+    torch.bool: "convert them with `samples.float() * 2 - 1`",
 }
 """Remedies for samples that are not floats, by dtype."""
 
@@ -130,6 +140,11 @@ def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
 
     Values are checked on the CPU alone: reading them from another device would synchronize.
     """
+    if not torch.is_grad_enabled():
+        raise RuntimeError(
+            "gradients are disabled: leave `torch.no_grad()` or `torch.inference_mode()`, or call "
+            "`torch.set_grad_enabled(True)`, before training"
+        )
     check_type("unpack_batch", batch, Batch, "a function that returns a Batch")
     samples, labels = batch
     check_type("batch", samples, Tensor, "a tensor of samples")
@@ -138,19 +153,22 @@ def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
     if samples.dtype == torch.uint8 and samples.dim() == 4:  # images, as of `ByteImages`
         samples = samples.float().div_(127.5).sub_(1.0)
     if not samples.is_floating_point():
-        way = _CONVERSIONS.get(samples.dtype, _CONVERSIONS[torch.int16])
+        remedy = _CONVERSIONS.get(
+            samples.dtype,
+            "scale the range that the values use, from `low` to `high`, with "
+            "`(samples.float() - low) / (high - low) * 2 - 1`",
+        )
         raise TypeError(
-            f"`batch` must hold floats in [-1, 1], got samples of {samples.dtype}: {way}"
+            f"`batch` must hold floats in [-1, 1], got samples of {samples.dtype}: {remedy}"
         )
     if samples.dim() == 0 or (shape is not None and samples.shape[1:] != shape):
         expected = f"a batch ({', '.join(['N', *map(str, shape or ())])})"
-        is_single = samples.shape == shape
-        readings = f"a single sample, not {expected}"
-        if not is_single:
-            readings = f"neither {expected} nor a single sample"
+        reading = f"neither {expected} nor a single sample"
+        if samples.shape == shape:
+            reading = f"a single sample, not {expected}"
         raise ValueError(
             f"`batch` must hold samples of the generator's shape {shape}, got samples of shape "
-            f"{tuple(samples.shape[1:])} (a tensor {tuple(samples.shape)} is {readings})"
+            f"{tuple(samples.shape[1:])} (a tensor {tuple(samples.shape)} is {reading})"
         )
     if len(samples) < smallest:
         raise ValueError(
@@ -159,33 +177,70 @@ def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
         )
     if samples.device.type == "cpu":
         check_finite("batch", samples)
+    samples = samples.detach()  # a graph on the data would be freed by the first backward
     label_shape, num_classes = label_shape_of(generator), num_classes_of(generator)
     if label_shape is None:
         return Batch(samples)
     if not num_classes:
-        return Batch(samples, check_condition(labels, label_shape, len(samples)))
+        return Batch(samples, check_condition(labels, label_shape, len(samples)).detach())
     check_labels(labels, num_classes, len(samples))
     return Batch(samples, labels)
 
 
-def check_generate(trainer: GANTrainer, batch: Batch) -> None:
-    """Generate once, if the generator does not declare its `sample_shape`, to check the fakes.
+def check_first_batch(trainer: GANTrainer, batch: Batch, *, given: Batch) -> None:
+    """Check what networks of the user's return, before a step; warn of what trains amiss.
 
-    It runs in eval mode on isolated random states, so that an error leaves everything unchanged.
+    Networks of the library, which declare what they return, are not called. The others run once, in
+    eval mode and on isolated random states, so that an error leaves everything unchanged.
+
+    Args:
+        trainer: The trainer.
+        batch: The first batch of its shape, as the networks need it.
+        given: The same as the data yields it.
     """
-    if sample_shape_of(trainer.generator) is None:
-        states = isolated_rng(0), trainer.rng.preserved()
-        with torch.no_grad(), evaluating(trainer.generator), states[0], states[1]:
+    generator, discriminator = trainer.generator, trainer.discriminator
+    warns = trainer.progress.step == 0
+    if warns:
+        _warn_of_pairs(given, generator)
+    with (
+        # nothing is compiled for a single call
+        torch.compiler.set_stance("force_eager"),
+        evaluating(generator),
+        evaluating(discriminator),
+        isolated_rng(0),
+        trainer.rng.preserved(),
+    ):
+        if sample_shape_of(generator) is None:
             trainer.generate(batch)
+        if warns:
+            _warn_of_range(trainer, batch)
+        # steps of a subclass may read a discriminator that returns something else
+        steps = type(trainer).generator_step, type(trainer).discriminator_step
+        has_plain_steps = all(step.__module__ == "vanillagan.trainer" for step in steps)
+        if has_plain_steps and not isinstance(discriminator, DiscriminatorBase):
+            logits = trainer.discriminate(*batch)
+            if warns and not getattr(discriminator, "outputs_logits", False):
+                _warn_of_outputs(logits, trainer.loss)
 
 
 def check_fake(fake: Tensor, samples: Tensor) -> None:
-    """Raise if the fakes are of another shape than the real samples."""
+    """Raise if the fakes are no tensor, or of another shape than the real samples."""
+    check_output("generator", fake, "wrap it in a module that returns the samples alone")
     if fake.shape != samples.shape:
         raise ValueError(
             f"`generator` must make fakes of the shape of the real samples {tuple(samples.shape)}, "
             f"got {tuple(fake.shape)}"
         )
+
+
+def check_logits(logits: Tensor) -> None:
+    """Raise if the discriminator's outputs are no tensor."""
+    check_output(
+        "discriminator",
+        logits,
+        "join several maps with `torch.cat([m.flatten(1) for m in maps], 1)`, or override "
+        "`GANTrainer.discriminate` to return the logits alone",
+    )
 
 
 def check_classes(data: object, generator: nn.Module) -> None:
@@ -204,99 +259,82 @@ def check_classes(data: object, generator: nn.Module) -> None:
         warnings.warn(
             f"`data` has no samples of {len(missing)} of the generator's {num_classes} classes, "
             f"which it can't learn: {listed:.80}",
-            stacklevel=4,
+            stacklevel=stacklevel_of_user(),
         )
 
 
-def warn_of_pairs(batch: Batch, generator: nn.Module) -> None:
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=stacklevel_of_user())
+
+
+def _warn_of_pairs(batch: Batch, generator: nn.Module) -> None:
     """Warn if batches are pairs of samples, of which an unconditional trainer uses the first."""
     samples, labels = batch
-    if num_classes_of(generator) or not isinstance(labels, Tensor) or labels.dim() < 2:
+    is_conditional = label_shape_of(generator) is not None
+    if is_conditional or not isinstance(labels, Tensor) or labels.dim() < 2:
         return
     # images of both may differ in their channels
     are_images = samples.dim() == labels.dim() > 2 and samples.shape[2:] == labels.shape[2:]
     if labels.is_floating_point() and (are_images or samples.shape == labels.shape):
-        warnings.warn(
+        _warn(
             "`data` yields pairs of samples, but only the first of each pair is used, and the "
             f"second, of shape {tuple(labels.shape[1:])}, is dropped: yield the samples alone, or "
-            "override `GANTrainer.unpack_batch` and `generate` to use both",
-            stacklevel=6,
+            "override `GANTrainer.unpack_batch` and `generate` to use both"
         )
 
 
-def warn_of_range(samples: Tensor, fake: Tensor, generator: nn.Module) -> None:
-    """Warn if samples are outside of the range of the generator's Tanh, or fill half of it."""
-    own = isinstance(generator, GeneratorBase) and generator.config.get("output") == "tanh"
-    if samples.is_meta or not (own or _last_operation(fake) == "Tanh"):
+def _warn_of_range(trainer: GANTrainer, batch: Batch) -> None:
+    """Warn if samples are outside of the range of the generator's Tanh, or in a part of it."""
+    if batch.samples.is_meta:
         return
-    low, high = (float(value) for value in torch.aminmax(samples.detach()))
-    if low < high < -0.99:  # bytes of 0 and 1, a mask
-        warnings.warn(
-            f"the samples lie in [{low:g}, {high:g}], as images of bytes 0 and 1 do: scale them to "
-            "[-1, 1], such as by `x.float() * 2 - 1`",
-            stacklevel=6,
+    low, high = (float(value) for value in torch.aminmax(batch.samples))
+    found = f"the samples lie in [{low:g}, {high:g}], "
+    if low < high < -0.99:
+        warning = (
+            "as images of bytes 0 and 1 do: scale them to [-1, 1], such as by `x.float() * 2 - 1`"
         )
     elif low < -1.001 or high > 1.001:
-        warnings.warn(
-            f"the samples lie in [{low:g}, {high:g}], but the generator's Tanh only reaches "
-            "[-1, 1]: scale the data, or create the generator with output='linear'",
-            stacklevel=6,
+        warning = (
+            "but the generator's Tanh only reaches [-1, 1]: scale the data, or create the "
+            "generator with output='linear'"
         )
     elif 0 <= low < high:
-        warnings.warn(
-            f"the samples lie in [{low:g}, {high:g}], but the generator's Tanh reaches [-1, 1]: "
-            "scale the data by `2 * samples - 1`, as `Normalize(0.5, 0.5)` of torchvision does",
-            stacklevel=6,
+        warning = (
+            "but the generator's Tanh reaches [-1, 1]: scale the data by `2 * samples - 1`, as "
+            "`Normalize(0.5, 0.5)` of torchvision does"
         )
+    else:
+        return
+    own = isinstance(trainer.generator, GeneratorBase) and trainer.generator.config.get("output")
+    if (own or _last_operation(trainer.generate(batch)).lower()) == "tanh":
+        _warn(found + warning)
 
 
-def warn_of_outputs(logits: Tensor, loss: AdversarialLoss) -> None:
+def _warn_of_outputs(logits: Tensor, loss: AdversarialLoss) -> None:
     """Warn if the discriminator's outputs seem to be probabilities or of two classes.
 
     The operations in the autograd graph tell, which needs no values from the device.
     """
     operation = _last_operation(logits)
     if operation == "Sigmoid" and getattr(loss, "from_logits", True):
-        warnings.warn(
+        _warn(
             "`discriminator` returns probabilities (it ends in a sigmoid), but `loss` takes "
-            "logits: remove the sigmoid, or pass `loss=BCEAdversarialLoss(from_logits=False)`",
-            stacklevel=6,
+            "logits: remove the sigmoid, or pass `loss=BCEAdversarialLoss(from_logits=False)`"
         )
-    elif operation in ("Softmax", "LogSoftmax") or (logits.dim() == 2 and logits.shape[1] == 2):
-        warnings.warn(
+        return
+    # two columns that were joined are logits of two networks or maps
+    has_two_columns = logits.dim() == 2 and logits.shape[1] == 2 and operation != "Cat"
+    if operation in ("Softmax", "LogSoftmax") or has_two_columns:
+        _warn(
             f"`discriminator` returns {logits[0].numel()} values for each sample, and each is "
             "taken as a logit: for two classes remove the softmax, if any, and return the logit of "
-            "real minus that of fake, `x[:, 1] - x[:, 0]`",
-            stacklevel=6,
+            "real minus that of fake, `x[:, 1] - x[:, 0]`"
         )
 
 
-def settings_of(player: Player) -> list[dict[str, Any]]:
-    """Return the numbers that each parameter group of a player's optimizer is set to."""
-    groups = player.optimizer.param_groups
-    numbers = [{k: v for k, v in g.items() if type(v) in (int, float, tuple)} for g in groups]
-    # `initial_lr` is the rate before a scheduler of PyTorch scaled it
-    return [group | {"lr": group.pop("initial_lr", group.get("lr"))} for group in numbers]
-
-
-def warn_of_settings(player: Player, mine: list[dict[str, Any]], *, skip: Sequence[str]) -> None:
-    """Warn if a checkpoint has replaced settings of an optimizer.
-
-    Args:
-        player: Player whose optimizer was restored.
-        mine: What `settings_of` returned before.
-        skip: Names of settings to leave out.
-    """
-    for index, (old, new) in enumerate(zip(mine, settings_of(player), strict=True)):
-        for name in old.keys() & new.keys() - set(skip):
-            if old[name] != new[name]:
-                warnings.warn(
-                    f"the {player.name}'s optimizer goes on with {name}={new[name]} of the "
-                    f"checkpoint, not with {name}={old[name]} of this trainer; to change it, set "
-                    f"`trainer.{player.name[0]}.optimizer.param_groups[{index}][{name!r}]` after "
-                    "`load`",
-                    stacklevel=3,
-                )
+LAYOUT = {"Alias", "Clamp", "Clone", "Expand", "Mean", "Permute", "Select", "Slice", "Split"}
+LAYOUT |= {"Squeeze", "T", "ToCopy", "Transpose", "UnsafeSplit", "UnsafeView", "Unsqueeze", "View"}
+"""Operations of the autograd graph after which a network's last activation is looked for."""
 
 
 def _last_operation(output: Tensor) -> str:
@@ -308,3 +346,29 @@ def _last_operation(output: Tensor) -> str:
             return name
         node = node.next_functions[0][0]
     return ""
+
+
+@contextmanager
+def warning_of_settings(trainer: GANTrainer) -> Iterator[None]:
+    """Warn if what runs inside, which restores a checkpoint, replaces settings of an optimizer."""
+    before = [_settings_of(player) for player in trainer.players]
+    yield
+    skip = {"lr"} if trainer.lr_schedule is not None else set()  # it sets them at each step
+    for player, groups in zip(trainer.players, before, strict=True):
+        for index, (old, new) in enumerate(zip(groups, _settings_of(player), strict=True)):
+            for name in sorted(old.keys() & new.keys() - skip):
+                if old[name] != new[name]:
+                    _warn(
+                        f"the {player.name}'s optimizer goes on with {name}={new[name]} of the "
+                        f"checkpoint, not with {name}={old[name]} of this trainer; to change it, "
+                        f"set `trainer.{player.name[0]}.optimizer.param_groups[{index}][{name!r}]` "
+                        "after `load`"
+                    )
+
+
+def _settings_of(player: Player) -> list[dict[str, Any]]:
+    """Return the numbers that each parameter group of a player's optimizer is set to."""
+    groups = player.optimizer.param_groups
+    numbers = [{k: v for k, v in g.items() if type(v) in (int, float, tuple)} for g in groups]
+    # `initial_lr` is the rate before a scheduler of PyTorch scaled it
+    return [group | {"lr": group.pop("initial_lr", group.get("lr"))} for group in numbers]

@@ -50,6 +50,9 @@ class EMA:
         self.updates = 0
         self._network: nn.Module | None = None
 
+    def __repr__(self) -> str:
+        return f"EMA({self.decay:g}: {self.updates:,} updates)"
+
     @property
     def network(self) -> nn.Module:
         """Averaged copy of the network, in eval mode."""
@@ -65,7 +68,7 @@ class EMA:
         """
         if self._network is not None:
             raise ValueError("`ema` must be new, got one that averages another network already")
-        self._network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._network = _copy(network).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
@@ -91,6 +94,17 @@ class EMA:
         """Restore what `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.updates = state["updates"]
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    """Return a deep copy of a network, also after it has run with `torch.nn.utils.spectral_norm`.
+
+    That function keeps the weight of the last forward pass in an attribute, with its graph, which
+    cannot be copied; the next forward pass computes it anew.
+    """
+    attributes = (value for module in network.modules() for value in vars(module).values())
+    computed = [value for value in attributes if isinstance(value, Tensor) and not value.is_leaf]
+    return copy.deepcopy(network, {id(value): value.detach().clone() for value in computed})
 
 
 def _lerp(averages: list[Tensor], weights: list[Tensor], share: float) -> None:

@@ -6,6 +6,8 @@ An invalid argument raises a `ValueError` or a `TypeError` in the call that rece
 from __future__ import annotations
 
 import importlib
+import sys
+from traceback import walk_stack
 from types import ModuleType
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "TrainingHealthWarning",
     "VanillaGANError",
     "require",
+    "stacklevel_of_user",
 ]
 
 
@@ -47,3 +50,14 @@ def require(module: str, *, extra: str, user: str) -> ModuleType:
             f"{user} needs the package {module.partition('.')[0]!r}: "
             f"pip install 'vanillagan[{extra}]'"
         ) from error
+
+
+def stacklevel_of_user() -> int:
+    """Return the `stacklevel` with which a warning of the caller names the user's line.
+
+    It is that of the outermost call of the library, such as `fit`. The depth is not fixed: a
+    subclass may override the methods in between.
+    """
+    callers = enumerate(walk_stack(sys._getframe(1)), start=2)
+    names = {level: frame.f_globals.get("__name__", "") for level, (frame, _) in callers}
+    return max(level for level, name in names.items() if name.startswith("vanillagan."))

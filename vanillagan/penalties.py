@@ -7,16 +7,17 @@ appendix B).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vanillagan.validation import check_integer, check_number
 
-__all__ = ["R1", "R2", "Critic", "GradientPenalty", "Penalty"]
+__all__ = ["R1", "R2", "Critic", "GradientPenalty", "Penalty", "total_penalty"]
 
 Critic: TypeAlias = Callable[[Tensor], Tensor]
 """The discriminator as a function of samples alone: (N, *sample_shape) -> logits (N,)."""
@@ -40,6 +41,18 @@ class Penalty(Protocol):
         ...
 
 
+def total_penalty(
+    penalties: Sequence[Penalty], critic: Critic, real: Tensor, fake: Tensor
+) -> Tensor:
+    """Return the sum of penalties, each multiplied by its `every`.
+
+    So the strength of a penalty does not depend on how often it is applied.
+    """
+    # of the implementations of attention, MATH alone has a second derivative
+    with sdpa_kernel(SDPBackend.MATH):
+        return torch.stack([p.every * p(critic, real, fake) for p in penalties]).sum()
+
+
 @dataclass(frozen=True)
 class _ZeroCentered:
     gamma: float
@@ -50,6 +63,7 @@ class _ZeroCentered:
         check_integer("every", self.every, minimum=1)
 
 
+@dataclass(frozen=True)
 class R1(_ZeroCentered):
     """R1, the zero-centered gradient penalty at real samples: gamma / 2 * mean |grad D(x)|^2.
 
@@ -68,6 +82,7 @@ class R1(_ZeroCentered):
         return self.gamma / 2 * squared_gradient_norms(critic, real).mean()
 
 
+@dataclass(frozen=True)
 class R2(_ZeroCentered):
     """R2, the zero-centered gradient penalty at fakes: gamma / 2 * mean |grad D(G(z))|^2.
 

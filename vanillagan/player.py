@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vanillagan.batch import Batch
 from vanillagan.progress import Progress
+from vanillagan.runtime.device import uncompiled
 from vanillagan.validation import check_number
 
 __all__ = [
@@ -37,13 +40,13 @@ class Player:
 
     Args:
         name: "generator" or "discriminator".
-        network: Network, on its device.
+        network: Network, on its device; it may be compiled.
         optimizer: Function that creates the optimizer; `adam()` by default.
         compile: Run the network through `torch.compile` in training.
 
     Attributes:
         name: As above.
-        network: The network, as checkpoints hold it and penalties call it.
+        network: The network, not compiled, as checkpoints hold it and penalties call it.
         forward: The network as training calls it: compiled, if the trainer compiles.
         parameters: Parameters in the order of the network, also frozen ones: they are trained from
             the step on in which they require gradients. Frozen integers are left out.
@@ -63,7 +66,7 @@ class Player:
         compile: bool = False,
     ) -> None:
         self.name = name
-        self.network = network
+        self.network = uncompiled(network)
         self.forward: Callable[..., Tensor] = torch.compile(network) if compile else network
         self.parameters = tuple(
             weight
@@ -78,7 +81,39 @@ class Player:
                 "`adam(lr=2e-4)` or `lambda parameters: torch.optim.SGD(parameters, lr=0.1)`, got "
                 f"{self.optimizer!r:.60}"
             )
+        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:
+            raise TypeError(
+                f"`{name}_optimizer` must create an optimizer whose `step` needs no closure, got "
+                f"{type(self.optimizer).__name__}"
+            )
         self.learning_rates = [group["lr"] for group in self.optimizer.param_groups]
+        # None: unknown until a network of the user's is called in training
+        own = type(self.network).__module__.startswith("vanillagan.")
+        self._works_in_place: bool | None = False if own else None
+
+    def __repr__(self) -> str:
+        count = sum(weight.numel() for weight in self.parameters)
+        names = f"{type(self.network).__name__}, {type(self.optimizer).__name__}"
+        return f"Player({self.name}: {names}, {count:,} parameters)"
+
+    def judge(self, batch: Batch, *, eager: bool = False) -> Tensor:
+        """Return the discriminator's logits of a batch, which stays as it is.
+
+        Args:
+            batch: Samples, with their labels if there are any. A network that works in place gets a
+                copy: else the user's data would change, and the fakes of the next step.
+            eager: Call the network itself: a compiled one has no second derivative.
+        """
+        network = self.network if eager else self.forward
+        if self._works_in_place is False:
+            return network(*batch.inputs)
+        copied = Batch(batch.samples.clone(), batch.labels)
+        logits: Tensor = network(*copied.inputs)
+        if self._works_in_place is None and self.network.training:
+            # once, as it synchronizes with the device
+            self._works_in_place = not torch.equal(copied.samples, batch.samples)
+        return logits
 
     @property
     def dtype(self) -> torch.dtype:

@@ -17,22 +17,20 @@ from vanillagan.data.latents import LatentSampler, draw_latents, latent_sampler_
 from vanillagan.data.sources import BatchSource, open_source
 from vanillagan.ema import EMA
 from vanillagan.losses import AdversarialLoss, BCEAdversarialLoss
-from vanillagan.penalties import Penalty
+from vanillagan.penalties import Penalty, total_penalty
 from vanillagan.player import LRFactor, OptimizerFactory, Player, apply_lr_schedule
 from vanillagan.progress import Progress
 from vanillagan.results import DiscriminatorStep, GeneratorStep, History, StepResult
 from vanillagan.runtime.device import autocast, resolve_device, to_device
 from vanillagan.runtime.distributed import Distributed
 from vanillagan.runtime.rng import RankRNG, RunRNG
-from vanillagan.sampling.draw import Labels, classes_in_turn, draw_samples
-from vanillagan.traits import has_batch_norm, has_independent_samples, num_classes_of
+from vanillagan.sampling.draw import Labels, draw_samples, labels_in_turn
+from vanillagan.traits import has_batch_norm, has_independent_samples
 from vanillagan.validation import ReadOnly, check_choice, check_integer, check_seed
 
 __all__ = ["GANTrainer"]
 
 UpdateOrder = Literal["generator_first", "discriminator_first"]
-
-NEW_NETWORK = "create a new trainer for it, or load weights into it by `load_state_dict`"
 
 
 class GANTrainer(TrainerHooks):
@@ -104,11 +102,9 @@ class GANTrainer(TrainerHooks):
     """
 
     # the players hold the networks and their optimizers: another network would not be trained
-    generator = ReadOnly[nn.Module](NEW_NETWORK)
-    discriminator = ReadOnly[nn.Module](NEW_NETWORK)
-    callbacks = ReadOnly[CallbackList](
-        "pass `callbacks` to a new trainer, and `load` the run there"
-    )
+    generator = ReadOnly[nn.Module]("create a new trainer for it, or load weights into it")
+    discriminator = ReadOnly[nn.Module]("create a new trainer for it, or load weights into it")
+    callbacks = ReadOnly[CallbackList]("pass `callbacks` to a new trainer and `load` the run")
 
     def __init__(
         self,
@@ -146,15 +142,15 @@ class GANTrainer(TrainerHooks):
         self.precision = check_choice("precision", precision, ("fp32", "bf16"))
         self.rng = RunRNG(check_seed(seed))
 
-        self.generator = generator.to(self.device)
-        self.discriminator = discriminator.to(self.device)
         self.distributed = Distributed(self.device)
-        self.distributed.broadcast([generator, discriminator])
-        self.g = Player("generator", generator, generator_optimizer, compile=compile)
-        self.d = Player("discriminator", discriminator, discriminator_optimizer, compile=compile)
+        networks = generator.to(self.device), discriminator.to(self.device)
+        self.distributed.broadcast(networks)
+        self.g = Player("generator", networks[0], generator_optimizer, compile=compile)
+        self.d = Player("discriminator", networks[1], discriminator_optimizer, compile=compile)
+        self.generator, self.discriminator = self.g.network, self.d.network
         self.ema = ema
         if ema is not None:
-            ema.start(generator)
+            ema.start(self.generator)
         is_main_process = self.distributed.rank == 0
         self.callbacks = CallbackList(callbacks, is_main_process=is_main_process)
         self.progress = Progress()
@@ -164,11 +160,14 @@ class GANTrainer(TrainerHooks):
         # BatchNorm needs two samples of each batch
         self._min_batch_size = 1 + (has_batch_norm(generator) or has_batch_norm(discriminator))
         # one pass over real and fake samples is faster, and equal where samples are independent
-        self._single_pass = has_independent_samples(discriminator)
+        self._single_pass = has_independent_samples(self.discriminator)
         self._checked_shape: torch.Size | None = None
-        # until a discriminator of the user has left its first inputs as they were
-        self._copies_inputs = not type(discriminator).__module__.startswith("vanillagan.")
         self._example_labels: Tensor | None = None
+
+    def __repr__(self) -> str:
+        done = f"{self.progress.step:,} steps, {self.progress.epoch:,} epochs"
+        networks = f"{type(self.generator).__name__}, {type(self.discriminator).__name__}"
+        return f"{type(self).__name__}({networks}, {self.loss!r}, {self.device}: {done})"
 
     @property
     def players(self) -> tuple[Player, Player]:
@@ -191,9 +190,8 @@ class GANTrainer(TrainerHooks):
 
         Args:
             data: A tensor or array (N, *sample_shape), a table of numbers, a DataLoader, anything
-                with `__len__` and `__getitem__` (a Dataset, a list of images), or any iterable of
-                batches or samples, in forms that `unpack_batch` takes. Whether a list or iterable
-                holds batches or samples is told by their shapes.
+                with `__len__` and `__getitem__` (a Dataset, a list of images), or an iterable of
+                batches or samples, which their shapes tell; in forms that `unpack_batch` takes.
             max_epochs: Number of passes over the data.
             max_steps: Number of training steps.
             batch_size: Real samples in a batch, over all ranks. A DataLoader or an iterable brings
@@ -265,13 +263,8 @@ class GANTrainer(TrainerHooks):
     def generator_step(self, batch: Batch) -> GeneratorStep:
         """Generate one fake per real sample and take a generator step."""
         fake = self.generate(batch)
-        is_first = self.progress.step == 0
-        if is_first:
-            compatibility.warn_of_range(batch.samples, fake, self.generator)
         with self.d.frozen():
             fake_logits = self.discriminate(fake, batch.labels)
-            if is_first and not getattr(self.discriminator, "outputs_logits", False):
-                compatibility.warn_of_outputs(fake_logits, self.loss)
             real_logits = self.discriminate(*batch) if self.loss.needs_real else None
             loss = self.loss.generator(fake_logits, real_logits)
             self.update(self.g, loss)
@@ -316,28 +309,19 @@ class GANTrainer(TrainerHooks):
 
     def discriminate(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the discriminator's logits, converted to the samples' dtype for the loss."""
-        # one that works in place would change the batch, and with it the user's data
-        inputs = samples.clone() if self._copies_inputs else samples
         with autocast(self.device, self.precision):
-            logits = self.d.forward(*Batch(inputs, labels).inputs)
-        if self._copies_inputs:
-            self._copies_inputs = not torch.equal(inputs, samples)
+            logits = self.d.judge(Batch(samples, labels))
+        compatibility.check_logits(logits)
         return logits.to(samples.dtype)
 
     def penalty(self, batch: Batch, fake: Tensor) -> Tensor | None:
         """Return the sum of the penalties that are due in this step; None if none is."""
 
         def critic(samples: Tensor) -> Tensor:
-            # the network itself: a compiled one has no second derivative
-            inputs = samples.clone() if self._copies_inputs else samples
-            logits: Tensor = self.discriminator(*Batch(inputs, batch.labels).inputs)
-            return logits
+            return self.d.judge(Batch(samples, batch.labels), eager=True)
 
         due = [penalty for penalty in self.penalties if self.progress.step % penalty.every == 0]
-        if not due:
-            return None
-        # scaled by `every`, so that the strength does not depend on how often it is applied
-        return torch.stack([p.every * p(critic, batch.samples, fake) for p in due]).sum()
+        return total_penalty(due, critic, batch.samples, fake) if due else None
 
     def update(self, player: Player, loss: Tensor) -> None:
         """Take one optimizer step for `player`."""
@@ -355,19 +339,13 @@ class GANTrainer(TrainerHooks):
         """Unpack a batch, check it, and copy it to the device."""
         unpacked = batch if isinstance(batch, Batch) else self.unpack_batch(batch)
         smallest = self._min_batch_size * self.discriminator_steps
-        samples, labels = compatibility.check_batch(unpacked, self.generator, smallest=smallest)
-        if self.progress.step == 0:
-            compatibility.warn_of_pairs(unpacked, self.generator)
-        samples = to_device(samples, self.device, self.g.dtype)
-        if labels is not None:
-            dtype = self.g.dtype if labels.is_floating_point() else None
-            labels = to_device(labels, self.device, dtype)
-        prepared = Batch(samples, labels)
-        if samples.shape[1:] != self._checked_shape:
+        checked = compatibility.check_batch(unpacked, self.generator, smallest=smallest)
+        prepared = checked.to(self.device, self.g.dtype)
+        if prepared.samples.shape[1:] != self._checked_shape:
             # once for each shape, so that an error comes before anything has changed
-            compatibility.check_generate(self, prepared)
-            self._checked_shape = samples.shape[1:]
-            self._example_labels = labels
+            compatibility.check_first_batch(self, prepared, given=unpacked)
+            self._checked_shape = prepared.samples.shape[1:]
+            self._example_labels = prepared.labels
         return prepared
 
     def sample(
@@ -394,13 +372,9 @@ class GANTrainer(TrainerHooks):
     def sample_labels(self, n: int) -> Tensor | None:
         """Return labels of n samples to look at or to measure; None without conditions.
 
-        Classes are taken in turn. Labels of a network with a `label_shape` are those of the first
-        batch, repeated.
+        Classes are taken in turn; labels for a `label_shape` are those of the first batch.
         """
-        labels = self._example_labels
-        if labels is None or num_classes_of(self.generator):
-            return classes_in_turn(self.generator, n)
-        return labels.repeat(-(-n // len(labels)), *[1] * (labels.dim() - 1))[:n]
+        return labels_in_turn(self.generator, n, self._example_labels)
 
     def state_objects(self) -> dict[str, checkpoint.Stateful]:
         """Return all that the future of the run depends on, by name: what a checkpoint holds.
@@ -438,18 +412,39 @@ class GANTrainer(TrainerHooks):
     def load(self, path: str | os.PathLike[str]) -> None:
         """Restore a checkpoint of the same networks, optimizers and callbacks; `fit` continues it.
 
-        Settings of optimizers are those of the checkpoint; a warning names those that differ. With
-        `lr_schedule` learning rates are those of this trainer.
+        Callbacks may be added, and an EMA, which starts at the generator's weights. Settings of
+        optimizers are the checkpoint's, but for the learning rates with `lr_schedule`; a warning
+        names those that differ.
 
         Raises:
             FileNotFoundError: There is no such file.
             CheckpointError: It is not a checkpoint, is damaged, or does not fit; nothing changed.
         """
-        settings = [compatibility.settings_of(player) for player in self.players]
-        checkpoint.restore(self.state_objects(), checkpoint.read(path))
-        skip = () if self.lr_schedule is None else ("lr",)
-        for player, mine in zip(self.players, settings, strict=True):
-            compatibility.warn_of_settings(player, mine, skip=skip)
+        content = checkpoint.read(path)
+        states = content["states"]
+        if self.ema is not None:  # an average that the run had not yet
+            states.setdefault("ema", {"updates": 0, "network": states.get("generator")})
+        with compatibility.warning_of_settings(self):
+            checkpoint.restore(self.state_objects(), content)
+
+    def load_weights(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
+        """Start from the weights of both networks in a checkpoint, such as to fine-tune them.
+
+        Optimizers, callbacks and progress stay as they are, and an EMA starts at the generator's
+        weights.
+
+        Args:
+            path: A file written by `save`, also of a trainer with other optimizers and callbacks.
+            strict: If False, weights whose names or shapes do not fit are left out, with a warning.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            CheckpointError: It is not a checkpoint, is damaged, or does not fit; nothing changed.
+        """
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        checkpoint.restore_weights(networks, checkpoint.read(path), strict=strict)
+        if self.ema is not None:
+            self.ema.load_state_dict({"updates": 0, "network": self.generator.state_dict()})
 
     def stop(self, reason: str) -> None:
         """End `fit` after the current step, on all ranks; `reason` is kept in `stop_reason`."""

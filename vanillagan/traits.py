@@ -15,7 +15,8 @@ Of a generator:
 
 Of a discriminator:
 
-- `sample_shape`, `num_classes`, `label_shape`: as above.
+- `sample_shape`, `num_classes`, `label_shape`: as above. A `num_classes` of 1 counts as none if the
+  generator has no classes: torchvision and timm call the number of outputs so.
 - `outputs_logits` (bool): True if it returns logits, False if it returns probabilities. Without it,
   a network whose last layer is an `nn.Sigmoid` is taken to return probabilities.
 - `independent_samples` (bool): True if the output for one sample does not depend on the others in

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
@@ -28,6 +28,7 @@ __all__ = [
     "check_integers",
     "check_labels",
     "check_number",
+    "check_output",
     "check_path",
     "check_seed",
     "check_shape",
@@ -257,6 +258,18 @@ def check_condition(labels: object, label_shape: tuple[int, ...], count: int) ->
     if labels.device.type == "cpu":
         check_finite("labels", labels)
     return labels
+
+
+def check_output(name: str, value: object, remedy: str) -> None:
+    """Raise unless what the network `name` returned is a tensor of floats."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return
+    got = _kind_of(value)
+    if isinstance(value, Mapping):
+        got = f"a {got} with the keys {list(value)}"
+    elif isinstance(value, Sequence):
+        got = f"a {got} of {len(value)}"
+    raise TypeError(f"`{name}` must return a tensor of floats, got {got}: {remedy}")
 
 
 def _label_shape_hint(labels: Tensor) -> str:

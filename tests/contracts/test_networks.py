@@ -339,6 +339,30 @@ def test_an_export_takes_batches_of_any_size(network, num_classes, strict):
         torch.testing.assert_close(exported(*batch), player(*batch))
 
 
+@pytest.mark.parametrize("dynamo", [False, True], ids=["legacy", "dynamo"])
+@pytest.mark.parametrize("network", EXPORTED.values(), ids=EXPORTED)
+@conditional_or_not
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_takes_batches_of_any_size(network, num_classes, dynamo, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    player = network(num_classes=num_classes).eval()
+    names = ["x", "labels"] if num_classes else ["x"]
+    path, example = str(tmp_path / "network.onnx"), inputs_of(player, 3)
+    options = {"input_names": names, "output_names": ["y"], "dynamo": dynamo}
+    if dynamo:
+        options["dynamic_shapes"] = tuple({0: torch.export.Dim("n")} for _ in names)
+    else:
+        options["dynamic_axes"] = {name: {0: "n"} for name in [*names, "y"]}
+    torch.onnx.export(player, example, path, **options)
+    session = runtime.InferenceSession(path)
+    for count in (2, 7):
+        batch = inputs_of(player, count)
+        inputs = {name: part.numpy() for name, part in zip(names, batch, strict=True)}
+        got = torch.from_numpy(session.run(None, inputs)[0])
+        torch.testing.assert_close(got, player(*batch).detach())
+
+
 def test_labels_are_checked_after_an_export_too():
     network = GENERATORS["mlp"]((2,), num_classes=3).eval()
     free = {0: torch.export.Dim("n")}

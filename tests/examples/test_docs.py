@@ -92,6 +92,7 @@ def test_the_citation_has_the_version_of_the_package():
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
+@pytest.mark.filterwarnings("ignore:the .* optimizer goes on with lr:UserWarning")
 @pytest.mark.parametrize("page", sorted({*PAGES} - {"docs/use/evaluation.md"}))
 def test_the_code_of_a_page_runs(page, tmp_path):
     run_page(page, tmp_path)

@@ -643,11 +643,6 @@ def of_another_architecture(folder: Path, make_trainer: MakeTrainer) -> Path:
     return folder / "run.pt"
 
 
-def without_an_average(folder: Path, make_trainer: MakeTrainer) -> Path:
-    make_trainer(ema=None).save(folder / "run.pt")
-    return folder / "run.pt"
-
-
 def of_text(folder: Path, make_trainer: MakeTrainer) -> Path:
     (folder / "run.pt").write_text("epoch,loss\n1,0.5\n")
     return folder / "run.pt"
@@ -669,7 +664,6 @@ ARCHITECTURE = ("generator has another architecture", "must have the shape", "go
     ("make", "error", "words"),
     [
         (of_another_architecture, CheckpointError, ARCHITECTURE),
-        (without_an_average, CheckpointError, ("missing ['ema']", "unexpected none")),
         (of_text, CheckpointError, ("run.pt is not a checkpoint",)),
         (of_torch, CheckpointError, ("run.pt is not a checkpoint",)),
         (missing, FileNotFoundError, ("`path` must be a checkpoint file", "run.pt")),

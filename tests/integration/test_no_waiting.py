@@ -104,7 +104,7 @@ def images() -> torch.Tensor:
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the checks of batches, which read them in the memory of the host."""
     monkeypatch.setattr("vanillagan.validation.is_finite", lambda tensor: True)
-    monkeypatch.setattr("vanillagan.compatibility.warn_of_range", lambda *arguments: None)
+    monkeypatch.setattr("vanillagan.compatibility._warn_of_range", lambda *arguments: None)
 
 
 def read_steps(

@@ -22,6 +22,7 @@ from tests.helpers.states import leaves, plain, snapshot
 from tests.helpers.trainers import make_trainer
 from vanillagan import (
     EMA,
+    R1,
     Callback,
     ConvDiscriminator,
     ConvGenerator,
@@ -33,9 +34,11 @@ from vanillagan import (
     load_generator,
 )
 from vanillagan.callbacks import LRSchedule
+from vanillagan.data import normal_latents
 from vanillagan.errors import CheckpointError
 from vanillagan.networks.diffaugment import DiffAugment
 from vanillagan.player import adam
+from vanillagan.sampling import draw_samples
 
 
 class Memory(Callback):
@@ -405,11 +408,6 @@ def test_code_in_a_file_is_not_run(saved, make_trainer, write):
             id="more layers",
         ),
         pytest.param({"num_classes": 3}, "generator has another architecture", id="classes"),
-        pytest.param(
-            {"ema": EMA(0.9)},
-            r"contents do not fit: missing \['ema'\], unexpected none",
-            id="no EMA",
-        ),
         pytest.param(
             {"discriminator_optimizer": lambda weights: torch.optim.SGD(weights, lr=0.1)},
             "discriminator_optimizer",
@@ -887,3 +885,73 @@ def test_a_schedule_is_no_other_learning_rate(tmp_path, points, scheduler):
     assert resume_with(tmp_path / "run.pt", points, lr=2e-4, callbacks=[schedule()])[1] == []
     (message,) = resume_with(tmp_path / "run.pt", points, lr=1e-4, callbacks=[schedule()])[1]
     assert "goes on with lr=0.0002 of the checkpoint, not with lr=0.0001" in message
+
+
+# -- weights alone ---------------------------------------------------------------------------------
+
+
+def test_load_weights_starts_from_both_networks(tmp_path, points, make_trainer):
+    other = make_trainer(LRSchedule(partial(ExponentialLR, gamma=0.5)), weights=1, ema=EMA(0.9))
+    other.fit(points, max_epochs=1)
+    other.save(tmp_path / "run.pt")
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    trainer = make_trainer(ema=EMA(0.5), generator_optimizer=sgd)
+    trainer.load_weights(tmp_path / "run.pt")
+    networks = (trainer.generator, trainer.discriminator, trainer.ema.network)
+    expected = (other.generator, other.discriminator, other.generator)
+    for network, like in zip(networks, expected, strict=True):
+        state = like.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert (trainer.progress.step, trainer.ema.updates, trainer.g.learning_rates) == (0, 0, [0.1])
+    trainer.fit(points, max_steps=1)
+
+
+def test_weights_of_another_architecture_are_left_out_or_refused(tmp_path, points, make_trainer):
+    make_trainer(weights=1).save(tmp_path / "run.pt")
+    weights = torch.load(tmp_path / "run.pt", weights_only=True)["states"]["generator"]
+    trainer = make_trainer(hidden=(16, 24))
+    before = snapshot(trainer)
+    with pytest.raises(CheckpointError, match="generator has another architecture"):
+        trainer.load_weights(tmp_path / "run.pt")
+    assert plain(before) == plain(snapshot(trainer))
+    with pytest.warns(UserWarning, match="do not fit were left out: .*generator.layers.1") as seen:
+        trainer.load_weights(tmp_path / "run.pt", strict=False)
+    assert [warning.filename for warning in seen] == [__file__]
+    loaded = trainer.generator.state_dict()
+    fits = {key for key, value in loaded.items() if torch.equal(value, weights[key])}
+    assert {"layers.0.0.weight", "layers.0.0.bias"} <= fits
+    with pytest.raises(CheckpointError, match="no weight of the checkpoint's generator fits"):
+        GANTrainer(nn.Linear(2, 2), nn.Linear(2, 1), latent_sampler=normal_latents(2)).load_weights(
+            tmp_path / "run.pt", strict=False
+        )
+
+
+def test_an_ema_may_be_added_to_a_run(saved, make_trainer, points):
+    trainer = make_trainer(ema=EMA(0.9))
+    trainer.load(saved)
+    weights = trainer.generator.state_dict()
+    assert all(torch.equal(v, weights[k]) for k, v in trainer.ema.network.state_dict().items())
+    assert trainer.ema.updates == 0
+    trainer.train_step(points)
+    assert trainer.ema.updates == 1
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_networks_that_the_user_has_compiled_are_saved_as_the_others(tmp_path, points):
+    def make() -> list[nn.Module]:
+        torch.manual_seed(0)
+        return [Generator(4, (2,), hidden=(8, 8)), Discriminator((2,), hidden=(8,))]
+
+    compiled = [torch.compile(network, backend="eager") for network in make()]
+    options = {"ema": EMA(0.9), "penalties": [R1(0.5)], "device": "cpu"}
+    trainer = GANTrainer(*compiled, **options)
+    trainer.fit(points, max_epochs=1)
+    trainer.save(tmp_path / "run.pt")
+    eager = GANTrainer(*make(), **options | {"ema": EMA(0.9)})
+    eager.load(tmp_path / "run.pt")
+    compiled_again = torch.compile(make()[0], backend="eager")
+    expected = trainer.sample(3, seed=0)
+    assert torch.equal(eager.sample(3, seed=0), expected)
+    for network in (None, make()[0], compiled_again):
+        generator = load_generator(tmp_path / "run.pt", network=network)
+        assert torch.equal(draw_samples(generator, 3, seed=0), expected)

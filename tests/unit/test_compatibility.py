@@ -1,4 +1,4 @@
-"""Warnings about data and networks that do not fit."""
+"""Errors and warnings about data and networks that do not fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from vanillagan import BCEAdversarialLoss, Discriminator, GANTrainer, Generator, HingeLoss
-from vanillagan.data import ByteImages
+from vanillagan.data import ByteImages, normal_latents
 
 IMAGES = torch.zeros(4, 1, 1, 2, dtype=torch.uint8)
 
@@ -123,3 +123,124 @@ def test_pairs_of_samples_bring_a_warning(points, channels):
 @pytest.mark.parametrize("labels", [torch.zeros(200), torch.zeros(200, 4), torch.arange(200)])
 def test_unused_labels_bring_no_warning(points, labels):
     assert messages(TensorDataset(points, labels)) == []
+
+
+# -- networks that return something other than a tensor ------------------------------------------
+
+
+class Returning(nn.Module):
+    """A network of one layer that returns its output in the form that `convert` makes."""
+
+    def __init__(self, features: int, out: int, convert: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, out)
+        self.convert = convert
+
+    def forward(self, x: Tensor) -> Any:
+        return self.convert(self.layer(x))
+
+
+FORMS = pytest.mark.parametrize(
+    ("convert", "got"),
+    [
+        (lambda y: (y, y), "a tuple of 2"),
+        (lambda y: [y, y, y], "a list of 3"),
+        (lambda y: {"validity": y}, r"a dict with the keys \['validity'\]"),
+        (lambda y: None, "NoneType"),
+        (lambda y: y > 0, "torch.bool"),
+    ],
+)
+
+
+@FORMS
+@pytest.mark.parametrize("update_order", ["generator_first", "discriminator_first"])
+def test_a_discriminator_must_return_a_tensor(points, convert, got, update_order):
+    generator = Generator(4, (2,), hidden=(8, 8))
+    discriminator = Returning(2, 1, convert)
+    trainer = GANTrainer(generator, discriminator, device="cpu", update_order=update_order)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    rng = trainer.rng.latents.get_state()
+    message = f"`discriminator` must return a tensor of floats, got {got}: .*torch.cat"
+    with pytest.raises(TypeError, match=message):
+        trainer.fit(points, max_epochs=1)
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+    assert torch.equal(trainer.rng.latents.get_state(), rng)
+    assert trainer.progress.step == 0
+
+
+@FORMS
+@pytest.mark.parametrize("shape", [None, (2,)])
+def test_a_generator_must_return_a_tensor(points, convert, got, shape):
+    generator = Returning(4, 2, convert)
+    generator.sample_shape = shape
+    trainer = GANTrainer(
+        generator, Discriminator((2,)), latent_sampler=normal_latents(4), device="cpu"
+    )
+    message = f"`generator` must return a tensor of floats, got {got}"
+    with pytest.raises(TypeError, match=message):
+        trainer.fit(points, max_epochs=1)
+    with pytest.raises(TypeError, match=message):
+        trainer.sample(3)
+    assert trainer.progress.step == 0
+
+
+def test_a_subclass_may_join_what_its_discriminator_returns(points):
+    class Joining(GANTrainer):
+        def discriminate(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+            return torch.cat([part.flatten(1) for part in self.d.forward(samples)], dim=1)
+
+    discriminator = Returning(2, 1, lambda y: [y, 2 * y])
+    trainer = Joining(Generator(4, (2,), hidden=(8,)), discriminator, device="cpu")
+    trainer.fit(points, max_steps=2)
+    assert trainer.train_step(points).discriminator.real_logits.shape == (200, 2)
+
+
+def test_steps_of_a_subclass_may_read_a_tuple(points):
+    class OwnSteps(GANTrainer):
+        def generator_step(self, batch):
+            raise KeyError("reached")
+
+    trainer = OwnSteps(Generator(4, (2,)), Returning(2, 1, lambda y: (y, y)), device="cpu")
+    with pytest.raises(KeyError, match="reached"):
+        trainer.fit(points, max_steps=1)
+
+
+@pytest.mark.parametrize("own", ["generator", "discriminator", "both"])
+def test_swapped_networks_are_told(own):
+    generator = Generator(4, (2,)) if own == "discriminator" else nn.Linear(4, 2)
+    discriminator = Discriminator((2,)) if own == "generator" else nn.Linear(2, 1)
+    with pytest.raises(ValueError, match=r"swap them|swapped"):
+        GANTrainer(discriminator, generator)
+
+
+def test_a_classifier_of_one_output_is_an_unconditional_discriminator():
+    models = pytest.importorskip("torchvision.models")
+    options = {"image_size": 8, "patch_size": 4, "num_layers": 1, "num_heads": 2}
+    options |= {"hidden_dim": 8, "mlp_dim": 8}
+    generator = Generator(4, (3, 8, 8))
+    trainer = GANTrainer(generator, models.VisionTransformer(num_classes=1, **options))
+    trainer.fit(torch.zeros(8, 3, 8, 8), max_steps=1)
+    with pytest.raises(
+        ValueError, match=r"`discriminator` .* num_classes 0, got 1000 .* must have 1"
+    ):
+        GANTrainer(generator, models.VisionTransformer(num_classes=1000, **options))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "remedy"),
+    [
+        (torch.uint8, "127.5"),
+        (torch.bool, r"float\(\) \* 2 - 1"),
+        (torch.int16, "from `low` to `high`"),
+        (torch.uint16, "from `low` to `high`"),
+    ],
+)
+def test_integers_are_told_how_they_are_scaled(make_trainer, dtype, remedy):
+    with pytest.raises(TypeError, match=f"got samples of {dtype}: .*{remedy}"):
+        make_trainer().train_step(torch.zeros(8, 2).to(dtype))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_training_without_gradients_is_told(points, make_trainer, mode):
+    with mode(), pytest.raises(RuntimeError, match=r"gradients are disabled: .*set_grad_enabled"):
+        make_trainer().fit(points, max_steps=1)

@@ -131,3 +131,17 @@ def test_an_average_must_be_started():
 def test_an_invalid_decay_is_named(decay, error):
     with pytest.raises(error, match=r"`decay` must be a finite number in \[0, 1\), got"):
         EMA(decay)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("wrap", [nn.utils.spectral_norm, nn.utils.weight_norm])
+def test_a_network_with_old_normalization_is_averaged_after_it_has_run(wrap):
+    network = nn.Sequential(wrap(nn.Linear(2, 3)), nn.Linear(3, 1))
+    network(torch.ones(4, 2))
+    ema = started(network, decay=0.0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(2)
+    network(torch.ones(4, 2))
+    ema.update(network)
+    torch.testing.assert_close(ema.network(torch.ones(4, 2)), network.eval()(torch.ones(4, 2)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vanillagan import R1, R2, GradientPenalty
+from vanillagan import R1, R2, GANTrainer, Generator, GradientPenalty
 from vanillagan.penalties import Critic
 
 
@@ -108,3 +108,28 @@ def test_gradient_penalty_is_repeatable_by_seed(real, fake):
         torch.manual_seed(seed)
         values.append(GradientPenalty()(critic, real, fake).item())
     assert values[0] == values[1] != values[2]
+
+
+@pytest.mark.parametrize("penalty", [R1, R2])
+def test_a_missing_strength_is_named(penalty):
+    with pytest.raises(TypeError, match=rf"{penalty.__name__}\.__init__.* 'gamma'"):
+        penalty()
+
+
+@pytest.mark.parametrize("penalty", [R1(1.0), R2(1.0), GradientPenalty()])
+def test_a_discriminator_may_use_attention(points, penalty):
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Linear(2, 32)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.head = nn.Linear(8, 1)
+
+        def forward(self, samples):
+            tokens = self.tokens(samples).unflatten(1, (4, 8))
+            return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+
+    trainer = GANTrainer(Generator(4, (2,)), Attending(), penalties=[penalty], device="cpu")
+    before = trainer.discriminator.attention.in_proj_weight.detach().clone()
+    trainer.fit(points, max_steps=1)
+    assert not torch.equal(trainer.discriminator.attention.in_proj_weight, before)

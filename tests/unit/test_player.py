@@ -223,3 +223,8 @@ def test_a_loop_of_ones_own_needs_a_limit(points):
     for _ in range(3):
         trainer.train_step(points[:16])
     assert rates.generator == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused():
+    with pytest.raises(TypeError, match=r"`generator_optimizer` .* no closure, got LBFGS"):
+        Player("generator", nn.Linear(2, 1), torch.optim.LBFGS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,7 +32,9 @@ from vanillagan import (
     RelativisticLoss,
     WassersteinLoss,
     linear_decay,
+    load_generator,
 )
+from vanillagan.callbacks import GradientClip, HealthMonitor, NaNGuard, StopOnSignal
 from vanillagan.data import ByteImages, normal_latents, uniform_latents
 
 ORDERS = pytest.mark.parametrize("update_order", ["generator_first", "discriminator_first"])
@@ -72,7 +76,7 @@ class Counting(nn.Module):
 
 
 class Judging(nn.Module):
-    """A discriminator that keeps what it was asked about."""
+    """A discriminator that keeps what it was asked about in training."""
 
     independent_samples = True
 
@@ -82,7 +86,8 @@ class Judging(nn.Module):
         self.asked: list[Tensor] = []
 
     def forward(self, samples: Tensor) -> Tensor:
-        self.asked.append(samples.detach())
+        if self.training:
+            self.asked.append(samples.detach())
         scores: Tensor = self.layer(samples).squeeze(1)
         return scores
 
@@ -486,7 +491,8 @@ class Conditional(nn.Module):
         self.labels: list[Tensor | None] = []
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        self.labels.append(labels)
+        if self.training:
+            self.labels.append(labels)
         y: Tensor = self.layer(torch.cat([x, labels[:, None].to(x.dtype)], dim=1))
         return y
 
@@ -1067,3 +1073,94 @@ def test_networks_may_work_in_place(points, order):
         assert torch.equal(latents, torch.ones(3, 2))
         weights.append([*trainer.g.parameters, *trainer.d.parameters])
     assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))
+
+
+# -- what a notebook does --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, TensorDataset, Rows, lambda x: [x[:50], x[50:]]])
+def test_a_default_device_does_not_move_latents_or_orders(points, make_trainer, wrap, tmp_path):
+    def run() -> list[Any]:
+        trainer.fit(data, max_epochs=2, batch_size=50)
+        trainer.save(tmp_path / "run.pt")
+        trainer.load(tmp_path / "run.pt")
+        generator = load_generator(tmp_path / "run.pt")
+        return [
+            *weights_of(trainer.generator),
+            trainer.sample(3, seed=1),
+            generator.sample(2, seed=0),
+        ]
+
+    options = {"latent_sampler": lambda n, rng: torch.randn(n, 8, generator=rng)}
+    data = wrap(points)
+    trainer = make_trainer(**options)
+    expected = run()
+    trainer = make_trainer(**options)
+    with torch.device("meta"):  # as `torch.set_default_device` does; stands in for a GPU
+        got = run()
+    assert equal(got, expected)
+
+
+def test_samplers_of_latents_draw_on_the_generator_s_device():
+    rng = torch.Generator()
+    with torch.device("meta"):
+        devices = [make(4)(3, rng).device.type for make in (normal_latents, uniform_latents)]
+    assert devices == ["cpu", "cpu"]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_data_with_a_graph_is_detached(points, make_trainer, batched):
+    encoder = nn.Linear(2, 2)
+    features = encoder(points).tanh()
+    trainer = make_trainer()
+    trainer.fit([features] if batched else features, max_epochs=2)
+    trainer.train_step(features)
+    assert encoder.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    "callbacks", [[], [NaNGuard(), GradientClip(1.0), HealthMonitor(), StopOnSignal()]]
+)
+def test_a_trainer_is_freed_at_once(points, make_trainer, callbacks):
+    class Hooked(GANTrainer):
+        def on_step_end(self, result: Any) -> None:
+            pass
+
+    trainer = Hooked(
+        Generator(4, (2,)),
+        Discriminator((2,)),
+        penalties=[R1(0.5)],
+        ema=EMA(),
+        callbacks=callbacks,
+    )
+    trainer.fit(points, max_epochs=1)
+    weight = weakref.ref(next(trainer.generator.parameters()))
+    gc.collect()
+    gc.disable()
+    try:
+        del trainer
+        assert weight() is None
+    finally:
+        gc.enable()
+
+
+def test_reprs_tell_what_there_is(points):
+    trainer = GANTrainer(
+        Generator(4, (2,)),
+        Discriminator((2,)),
+        loss=HingeLoss(),
+        ema=EMA(0.9),
+        callbacks=[NaNGuard()],
+        device="cpu",
+    )
+    trainer.fit(points, max_epochs=1)
+    assert repr(trainer) == (
+        "GANTrainer(Generator, Discriminator, HingeLoss(), cpu: 4 steps, 1 epochs)"
+    )
+    assert repr(trainer.ema) == "EMA(0.9: 4 updates)"
+    assert repr(trainer.callbacks) == "CallbackList(NaNGuard#1)"
+    assert repr(trainer.d) == "Player(discriminator: Discriminator, Adam, 133,121 parameters)"
+    images = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
+    assert repr(ByteImages(images)) == "ByteImages(2 images of shape (1, 3, 4))"
+    labeled = ByteImages(images, torch.zeros(2, dtype=torch.int64))
+    assert repr(labeled) == "ByteImages(2 images of shape (1, 3, 4), with labels)"

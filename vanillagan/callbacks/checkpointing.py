@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import warnings
@@ -13,6 +14,7 @@ import torch
 
 from vanillagan import checkpoint
 from vanillagan.callback import Callback
+from vanillagan.callbacks.metric_log import MetricLog
 from vanillagan.errors import CheckpointError
 from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
@@ -194,9 +196,18 @@ class BestCheckpoint(Callback):
         self.best_step: int | None = None
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
-        """Forget the run before if a new one begins."""
+        """Forget the run before if a new one begins; warn if `monitor` seems misspelt."""
         if trainer.progress.step == 0:
             self.best_value = self.best_step = None
+        names = [name for c in trainer.callbacks if isinstance(c, MetricLog) for name in c.metrics]
+        name = self.monitor.split(".")[0]  # "name.field" for metrics of several values
+        close = difflib.get_close_matches(name, names, n=1)
+        if close and not {name, self.monitor} & {*names, *trainer.history.metrics}:
+            warnings.warn(
+                f"`monitor` is {self.monitor!r}, which no MetricLog records (did you mean "
+                f"{close[0]!r}?)",
+                stacklevel=2,
+            )
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Save if the newest value is the best."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from types import FrameType
 from typing import Any
@@ -92,6 +93,11 @@ class StopOnSignal(Callback):
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
         """Install the signal handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                "`StopOnSignal` needs `fit` to run in the main thread, where Python handles "
+                "signals: leave it out, and call `trainer.stop(reason)` from the other thread"
+            )
         first = 0.0
 
         def stop(number: int, frame: FrameType | None) -> None:

@@ -75,10 +75,10 @@ class LRSchedule(Callback):
 
     def _serves(self, trainer: GANTrainer) -> bool:
         """Return True if the schedulers are those of the trainer's optimizers."""
-        optimizers = {player.name: player.optimizer for player in trainer.players}
         return all(
-            getattr(self._schedulers.get(name), "optimizer", None) is optimizers[name]
-            for name in self.players
+            getattr(self._schedulers.get(player.name), "optimizer", None) is player.optimizer
+            for player in trainer.players
+            if player.name in self.players
         )
 
     def _prepare(self, trainer: GANTrainer) -> None:

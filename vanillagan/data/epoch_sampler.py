@@ -60,9 +60,9 @@ class EpochSampler:
         """Yield this rank's indices of each batch of an epoch, after the first `skip` batches."""
         if self.shuffle:
             rng = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
-            indices = torch.randperm(self.length, generator=rng)
+            indices = torch.randperm(self.length, generator=rng, device="cpu")
         else:
-            indices = torch.arange(self.length)
+            indices = torch.arange(self.length, device="cpu")
         for number in range(skip, self.batches_per_epoch):
             batch = indices[number * self.batch_size : (number + 1) * self.batch_size]
             part = len(batch) // self.world_size

@@ -59,6 +59,10 @@ class ByteImages(Dataset[Any]):
         self.labels = labels
         self.classes = tuple(classes)
 
+    def __repr__(self) -> str:
+        labels = "" if self.labels is None else ", with labels"
+        return f"ByteImages({len(self):,} images of shape {tuple(self.images.shape[1:])}{labels})"
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -119,14 +123,16 @@ def load_into_memory(
             "its transforms are random"
         )
     # allocated before they are read: a list of all samples would take the memory twice
-    kept = [torch.empty(len(source), *part.shape[1:], dtype=part.dtype) for part in first.inputs]
+    kept = [part.new_empty(len(source), *part.shape[1:]) for part in first.inputs]
     filled = ByteImages(*kept) if kept[0].dtype == torch.uint8 else TensorDataset(*kept)
     # a generator of its own: else the loader draws a seed from the global one
     loader = DataLoader(
         source, batch_size=256, num_workers=workers, collate_fn=_join, generator=torch.Generator()
     )
+    with torch.device("cpu"):  # a loader draws from its generator on the default device
+        batches = iter(loader)
     start = 0
-    for batch in loader:
+    for batch in batches:
         for part, whole in zip(batch.inputs, kept, strict=True):
             if part[0].shape != whole[0].shape or part.dtype != whole.dtype:
                 # the assignment below would broadcast it or round it to bytes

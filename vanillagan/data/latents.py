@@ -30,7 +30,7 @@ def normal_latents(*shape: int) -> LatentSampler:
         torch.Size([4, 100])
     """
     shape = check_integers("shape", shape)
-    return lambda n, rng: torch.randn(n, *shape, generator=rng)
+    return lambda n, rng: torch.randn(n, *shape, generator=rng, device=rng.device)
 
 
 def uniform_latents(*shape: int) -> LatentSampler:
@@ -41,7 +41,7 @@ def uniform_latents(*shape: int) -> LatentSampler:
         True
     """
     shape = check_integers("shape", shape)
-    return lambda n, rng: torch.rand(n, *shape, generator=rng) * 2 - 1
+    return lambda n, rng: torch.rand(n, *shape, generator=rng, device=rng.device) * 2 - 1
 
 
 def draw_latents(sampler: LatentSampler, n: int, rng: torch.Generator) -> Tensor:
@@ -55,7 +55,8 @@ def draw_latents(sampler: LatentSampler, n: int, rng: torch.Generator) -> Tensor
             "`latent_sampler` must be a function (n, torch.Generator) -> Tensor such as "
             f"`normal_latents(100)`, got {sampler!r:.60}"
         )
-    latents = sampler(n, rng)
+    with torch.device(rng.device):  # whatever `torch.set_default_device` has set
+        latents = sampler(n, rng)
     expected = "a function (n, torch.Generator) that returns a Tensor"
     check_type("latent_sampler", latents, Tensor, expected)
     return latents
@@ -72,6 +73,6 @@ def latent_sampler_of(generator: nn.Module) -> LatentSampler:
         raise ValueError(
             f"`latent_sampler` must be given for {type(generator).__name__}, which has no "
             "`latent_dim`: a function (n, torch.Generator) -> Tensor such as "
-            "`normal_latents(100)`, got None"
+            "`normal_latents(100)`, got None (or are generator and discriminator swapped?)"
         )
     return normal_latents(check_integer("latent_dim", latent_dim, minimum=1))

@@ -144,7 +144,9 @@ class LoaderSource(BatchSource):
     def read(self, epoch: int, skip: int) -> Iterator[list[Any]]:
         self._batch_sampler.epoch = epoch
         self._batch_sampler.skip = skip * self.sampler.batches_per_step
-        return self._grouped(iter(self._loader))
+        with torch.device("cpu"):  # a loader draws from its generator on the default device
+            batches = iter(self._loader)
+        return self._grouped(batches)
 
 
 class IterableSource(BatchSource):

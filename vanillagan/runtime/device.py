@@ -17,6 +17,7 @@ __all__ = [
     "evaluating",
     "resolve_device",
     "to_device",
+    "uncompiled",
     "weights_of",
 ]
 
@@ -58,6 +59,13 @@ def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = 
     # `non_blocking=True` is not safe elsewhere: on MPS the copy may read memory that was freed and
     # reused meanwhile, which gives wrong values without an error
     return tensor.to(device, dtype)
+
+
+def uncompiled(network: nn.Module) -> nn.Module:
+    """Return the network inside of one that `torch.compile` has returned, else the network."""
+    # the wrapper's `state_dict` has the prefix `_orig_mod.`, which no other network takes
+    inner: nn.Module = getattr(network, "_orig_mod", network)
+    return inner
 
 
 def weights_of(network: nn.Module) -> Iterator[Tensor]:

@@ -12,9 +12,17 @@ from vanillagan.data.latents import LatentSampler, draw_latents, latent_sampler_
 from vanillagan.runtime.device import device_of, dtype_of, evaluating
 from vanillagan.runtime.rng import isolated_rng, seeded
 from vanillagan.traits import label_shape_of, num_classes_of
-from vanillagan.validation import check_integer, check_labels, check_type
+from vanillagan.validation import check_integer, check_labels, check_output, check_type
 
-__all__ = ["CHUNK", "Labels", "as_labels", "check_generator", "classes_in_turn", "draw_samples"]
+__all__ = [
+    "CHUNK",
+    "Labels",
+    "as_labels",
+    "check_generator",
+    "classes_in_turn",
+    "draw_samples",
+    "labels_in_turn",
+]
 
 Labels: TypeAlias = "Tensor | Sequence[int] | int | None"
 """Classes to sample: one for each sample, or one for all."""
@@ -79,13 +87,23 @@ def draw_samples(
         )
     with torch.no_grad(), evaluating(generator), isolated_rng(seed):
         chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
-        return torch.cat([generator(*chunk) for chunk in chunks])
+        samples = [generator(*chunk) for chunk in chunks]
+    for chunk in samples:
+        check_output("generator", chunk, "wrap it in a module that returns the samples alone")
+    return torch.cat(samples)
 
 
 def classes_in_turn(generator: nn.Module, n: int) -> Tensor | None:
     """Return n labels, class after class in turn; None for an unconditional generator."""
     classes = num_classes_of(generator)
     return torch.arange(n) % classes if classes else None
+
+
+def labels_in_turn(generator: nn.Module, n: int, examples: Tensor | None) -> Tensor | None:
+    """Return n labels, the classes in turn, or `examples` for a generator with a `label_shape`."""
+    if examples is None or num_classes_of(generator):
+        return classes_in_turn(generator, n)
+    return examples[torch.arange(n) % len(examples)]
 
 
 def check_generator(generator: object) -> None:

@@ -16,7 +16,7 @@ from tests.helpers.callbacks import At, FailOnce, Record, SendSignal, poison
 from tests.helpers.states import snapshot
 from tests.helpers.trainers import make_trainer
 from vanillagan import Callback, GANTrainer, checkpoint
-from vanillagan.callbacks import BestCheckpoint, Checkpoint, LRSchedule, StopOnSignal
+from vanillagan.callbacks import BestCheckpoint, Checkpoint, LRSchedule, MetricLog, StopOnSignal
 from vanillagan.errors import CheckpointError
 
 
@@ -382,3 +382,22 @@ def test_a_bad_monitor_or_mode_is_refused(tmp_path):
         BestCheckpoint(tmp_path, monitor=1)
     with pytest.raises(ValueError, match="`mode` must be one of 'min', 'max', got 'least'"):
         best(tmp_path, mode="least")
+
+
+@pytest.mark.parametrize("monitor", ["frechett", "frechett.mean"])
+def test_a_misspelt_monitor_is_warned_of_when_training_begins(tmp_path, monitor):
+    log = MetricLog({"frechet": lambda fake: fake.mean()}, num_samples=4, every_n_epochs=1)
+    callback = BestCheckpoint(tmp_path / "best.pt", monitor=monitor)
+    with pytest.warns(
+        UserWarning, match=r"`monitor` is 'frechett.* \(did you mean 'frechet'"
+    ) as seen:
+        callback.on_fit_start(make_trainer(callback, log))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("monitor", ["frechet", "frechet.mean", "health/coverage"])
+def test_other_monitors_bring_no_warning(tmp_path, monitor, recwarn):
+    log = MetricLog({"frechet": lambda fake: fake.mean()}, num_samples=4, every_n_epochs=1)
+    callback = BestCheckpoint(tmp_path / "best.pt", monitor=monitor)
+    callback.on_fit_start(make_trainer(callback, log))
+    assert not recwarn.list

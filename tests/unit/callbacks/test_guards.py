@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from functools import partial
 
 import pytest
@@ -106,3 +107,17 @@ def test_handlers_are_restored_after_an_error():
     with pytest.raises(RuntimeError, match="failed"):
         train(make_trainer(StopOnSignal(), FailOnce()))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_stop_on_signal_names_the_main_thread():
+    errors = []
+
+    def run() -> None:
+        with pytest.raises(RuntimeError, match=r"`StopOnSignal` needs .* main thread") as caught:
+            train(make_trainer(StopOnSignal()))
+        errors.append(caught)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert errors

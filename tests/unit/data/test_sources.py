@@ -329,7 +329,7 @@ def test_gray_images_may_lack_the_channel():
         (
             torch.zeros(4, 3, 4, 5, dtype=torch.int16),
             TypeError,
-            r"got samples of torch.int16: convert them by the range that they use",
+            r"got samples of torch.int16: scale the range that the values use",
         ),
         (
             [[0.5, 0.5]] * 4,

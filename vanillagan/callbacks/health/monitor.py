@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from itertools import pairwise
 from statistics import median
-from traceback import walk_stack
 from typing import Any
 
 import torch
@@ -23,7 +21,7 @@ from vanillagan.callbacks.health.statistics import (
     total_norm,
 )
 from vanillagan.callbacks.health.thresholds import find_issues
-from vanillagan.errors import TrainingHealthWarning
+from vanillagan.errors import TrainingHealthWarning, stacklevel_of_user
 from vanillagan.player import Player
 from vanillagan.results import StepResult
 from vanillagan.sampling.draw import draw_samples
@@ -135,7 +133,7 @@ class HealthMonitor(Callback):
             if kind not in self.warned:
                 self.warned.append(kind)
                 warnings.warn(
-                    f"at step {step:,}: {message}", TrainingHealthWarning, _stacklevel_of_fit()
+                    f"at step {step:,}: {message}", TrainingHealthWarning, stacklevel_of_user()
                 )
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,7 +152,7 @@ class HealthMonitor(Callback):
         self._recent = dict(state["recent"])
         self._means = list(state["means"])
         first = state["first_gradient"]
-        self._first_gradient = None if first is None else torch.tensor(first)
+        self._first_gradient = None if first is None else torch.tensor(first, device="cpu")
 
     def _persistent(self) -> dict[str, float]:
         """Return the median of each statistic over the recent evaluations, NaN if one is NaN."""
@@ -230,14 +228,3 @@ def _draw(trainer: GANTrainer) -> Tensor:
 
 def _gradient_norm(player: Player) -> Tensor:
     return total_norm(weight.grad for weight in player.parameters if weight.grad is not None)
-
-
-def _stacklevel_of_fit() -> int:
-    """Return the `stacklevel` with which a warning of the caller names the line that called `fit`.
-
-    It is that of the outermost call of the library. The depth is not fixed: a subclass may override
-    the methods in between.
-    """
-    callers = enumerate(walk_stack(sys._getframe(1)), start=2)
-    names = {level: frame.f_globals.get("__name__", "") for level, (frame, _) in callers}
-    return max(level for level, name in names.items() if name.startswith("vanillagan."))

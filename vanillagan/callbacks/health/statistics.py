@@ -114,8 +114,8 @@ def count_sketch(vector: Tensor) -> Tensor:
     if len(vector) <= SKETCH_SIZE:
         return vector
     rng = torch.Generator().manual_seed(0)
-    signs = torch.randint(2, vector.shape, generator=rng).mul_(2).sub_(1)
-    buckets = torch.randint(SKETCH_SIZE, vector.shape, generator=rng)
+    signs = torch.randint(2, vector.shape, generator=rng, device="cpu").mul_(2).sub_(1)
+    buckets = torch.randint(SKETCH_SIZE, vector.shape, generator=rng, device="cpu")
     signed = vector * signs.to(vector)
     return vector.new_zeros(SKETCH_SIZE).index_add_(0, buckets.to(vector.device), signed)
 
