@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vanillagan.errors import require
+
 __all__ = ["DiscriminatorStep", "GeneratorStep", "History", "StepResult"]
 
 
@@ -101,6 +103,54 @@ class History:
         """Recorded values by name, as (step, value) pairs; a copy."""
         return {name: list(points) for name, points in self._metrics.items()}
 
+    def rows(self) -> list[dict[str, float]]:
+        """Return a row of each step, with the metrics recorded after it: `pandas.DataFrame(rows)`.
+
+        A row has the keys "step", "generator_loss", "discriminator_loss" and the names of metrics.
+        """
+        losses = zip(self.generator_loss, self.discriminator_loss, strict=True)
+        rows: dict[int, dict[str, float]] = {
+            step: {"step": step, "generator_loss": g, "discriminator_loss": d}
+            for step, (g, d) in enumerate(losses, start=1)
+        }
+        for name, points in self._metrics.items():
+            for step, value in points:
+                rows.setdefault(step, {"step": step})[name] = value
+        return [rows[step] for step in sorted(rows)]
+
+    def plot(self) -> Any:
+        """Plot the losses and each metric over the steps. Needs matplotlib (extra `examples`).
+
+        Returns:
+            The axes, as of pandas: `history.plot()[0].figure.savefig("losses.png")`.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        require("matplotlib", extra="examples", user="History.plot")
+        from matplotlib import pyplot
+
+        panels = [
+            {
+                f"{player} loss": list(enumerate(self._read()[player], start=1))
+                for player in self._losses
+            }
+        ]
+        panels += [{name: points} for name, points in self._metrics.items()]
+        _, axes = pyplot.subplots(
+            len(panels),
+            figsize=(8, 3 * len(panels)),
+            sharex=True,
+            squeeze=False,
+            layout="constrained",
+        )
+        for panel, axis in zip(panels, axes.flat, strict=True):
+            for name, points in panel.items():
+                axis.plot([step for step, _ in points], [value for _, value in points], label=name)
+            axis.legend()
+        axes[-1, 0].set_xlabel("step")
+        return axes[:, 0]
+
     def __repr__(self) -> str:
         if not len(self):
             return "History(0 steps)"
@@ -120,14 +170,15 @@ class History:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the losses and the recorded values, as tensors."""
-        losses = {name: torch.tensor(losses.tolist()) for name, losses in self._read().items()}
-        metrics = {
-            name: {
-                "steps": torch.tensor([step for step, _ in points], dtype=torch.int64),
-                "values": torch.tensor([value for _, value in points], dtype=torch.float64),
+        with torch.device("cpu"):  # whatever `torch.set_default_device` has set
+            losses = {name: torch.tensor(losses.tolist()) for name, losses in self._read().items()}
+            metrics = {
+                name: {
+                    "steps": torch.tensor([step for step, _ in points], dtype=torch.int64),
+                    "values": torch.tensor([value for _, value in points], dtype=torch.float64),
+                }
+                for name, points in self._metrics.items()
             }
-            for name, points in self._metrics.items()
-        }
         return losses | {"metrics": metrics}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -72,3 +72,29 @@ def test_a_history_shows_its_length_and_last_losses(points, make_trainer):
     history = trainer.fit(points, max_steps=3)
     losses = f"{history.generator_loss[-1]:.3f}, discriminator loss "
     assert repr(history).startswith(f"History(3 steps, last generator loss {losses}")
+
+
+def test_rows_are_those_of_a_table():
+    history = filled(2)
+    history.record(2, {"fid": 3.5})
+    history.record(3, {"fid": 2.5})
+    assert history.rows() == [
+        {"step": 1, "generator_loss": 0.0, "discriminator_loss": 0.0},
+        {"step": 2, "generator_loss": 0.5, "discriminator_loss": 0.25, "fid": 3.5},
+        {"step": 3, "fid": 2.5},
+    ]
+    pandas = pytest.importorskip("pandas")
+    assert list(pandas.DataFrame(history.rows()).set_index("step")["fid"].dropna()) == [3.5, 2.5]
+
+
+def test_plot_shows_losses_and_metrics():
+    pytest.importorskip("matplotlib").use("agg")
+    history = filled(3)
+    history.record(2, {"fid": 3.5})
+    axes = history.plot()
+    lines = {line.get_label(): line.get_xydata().tolist() for axis in axes for line in axis.lines}
+    assert lines == {
+        "generator loss": [[1, 0], [2, 0.5], [3, 1]],
+        "discriminator loss": [[1, 0], [2, 0.25], [3, 0.5]],
+        "fid": [[2, 3.5]],
+    }

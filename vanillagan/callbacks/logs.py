@@ -16,7 +16,11 @@ __all__ = ["CSVLog", "TensorBoardLog"]
 
 
 class CSVLog(Callback):
-    """Write losses and mean logits to a CSV file.
+    """Write losses, penalty, mean logits, learning rates and metrics to a CSV file.
+
+    The penalty is empty in steps without one. A metric has a column, which is added when it is
+    first recorded; one that is recorded between two rows, as at the end of an epoch, has a row of
+    its own. `pandas.read_csv(path)` reads the file.
 
     After a resume the file is continued; rows of steps after the checkpoint are removed. A new run
     replaces the file.
@@ -28,51 +32,94 @@ class CSVLog(Callback):
     """
 
     main_process_only = True
-    COLUMNS = ("step", "epoch", "discriminator_loss", "generator_loss", "real_logit", "fake_logit")
+    priority = 3
 
     def __init__(self, path: str | os.PathLike[str], *, every_n_steps: int = 100) -> None:
         self.path = check_path("path", path)
         self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
         self._file: TextIO | None = None
+        self._columns: list[str] = []
+        self._metrics = NewMetrics({})
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
         """Open the file, with the rows of the steps that are done."""
-        rows: list[list[str]] = []
-        if trainer.progress.step > 0 and self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = [row for row in list(csv.reader(file))[1:] if row]
+        step = trainer.progress.step
+        rows = [row for row in self._rows() if int(row["step"]) <= step] if step else []
+        self._columns = list(rows[0]) if rows else []
+        # those recorded after the last row and before the checkpoint are still to be written
+        self._metrics = NewMetrics(
+            {name: sum(bool(row.get(name)) for row in rows) for name in trainer.history.metrics}
+        )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("w", newline="")
-        writer = csv.writer(self._file)
-        writer.writerow(self.COLUMNS)
-        writer.writerows(row for row in rows if int(row[0]) <= trainer.progress.step)
-        self._file.flush()
+        self._open(rows, ["step", "epoch", *SCALARS])
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Write a row if one is due."""
-        if self._file is not None and trainer.progress.step % self.every_n_steps == 0:
-            row = (trainer.progress.step, trainer.progress.epoch, *_scalars(result).values())
-            csv.writer(self._file).writerow(row)
-            self._file.flush()
+        step = trainer.progress.step
+        if self._file is not None and step % self.every_n_steps == 0:
+            rows = self._metrics.read(trainer)
+            rows.setdefault(step, {}).update(_scalars(trainer, result))
+            self._write(trainer, rows)
+
+    def on_epoch_end(self, trainer: GANTrainer) -> None:
+        """Write new metrics."""
+        if self._file is not None:
+            self._write(trainer, self._metrics.read(trainer))
 
     def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
         """Close the file."""
         self.on_fit_end(trainer)
 
     def on_fit_end(self, trainer: GANTrainer) -> None:
-        """Close the file."""
+        """Write new metrics and close the file."""
         if self._file is not None:
+            self._write(trainer, self._metrics.read(trainer))
             self._file.close()
             self._file = None
 
+    def _write(self, trainer: GANTrainer, rows: dict[int, dict[str, float]]) -> None:
+        names = [name for row in rows.values() for name in row]
+        if not set(names) <= set(self._columns):  # a metric that is recorded for the first time
+            self._open(self._rows(), names)
+        writer = csv.DictWriter(self._file, self._columns)  # type: ignore[arg-type]
+        for step in sorted(rows):
+            # the epoch of an earlier step is not known
+            now = {"epoch": trainer.progress.epoch} if step == trainer.progress.step else {}
+            writer.writerow({"step": step, **now, **rows[step]})
+        self._file.flush()  # type: ignore[union-attr]
+
+    def _open(self, rows: list[dict[str, str]], names: list[str]) -> None:
+        """Open the file anew, with the rows given and columns of more names."""
+        if self._file is not None:
+            self._file.close()
+        self._columns = list(dict.fromkeys([*self._columns, *names]))
+        self._file = self.path.open("w", newline="")
+        writer = csv.DictWriter(self._file, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        self._file.flush()
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
 
 class TensorBoardLog(Callback):
-    """Write losses, mean logits and metrics for TensorBoard. Needs the extra `tensorboard`.
+    """Write losses, penalty, mean logits, learning rates and metrics for TensorBoard.
+
+    Needs the extra `tensorboard`.
 
     Args:
         folder: Folder of the run's event files.
         every_n_steps: Steps between two points, at least 1. Only these steps synchronize with the
             device.
+        images_every_n_steps: Steps between two grids of 64 generated images, always from the same
+            latents, at least 1; None writes none. Samples must be images of 1 or 3 channels.
+
+    Attributes:
+        writer: The `SummaryWriter` during `fit`, to write more; else None.
 
     Raises:
         MissingExtraError: tensorboard is not installed.
@@ -81,27 +128,49 @@ class TensorBoardLog(Callback):
     main_process_only = True
     priority = 3
 
-    def __init__(self, folder: str | os.PathLike[str], *, every_n_steps: int = 100) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        every_n_steps: int = 100,
+        images_every_n_steps: int | None = None,
+    ) -> None:
         self.folder = check_path("folder", folder)
         self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
+        if images_every_n_steps is not None:
+            check_integer("images_every_n_steps", images_every_n_steps, minimum=1)
+        self.images_every_n_steps = images_every_n_steps
         require("tensorboard", extra="tensorboard", user="TensorBoardLog")
-        self._writer: Any = None
-        self._written: dict[str, int] = {}
+        self.writer: Any = None
+        self._metrics = NewMetrics({})
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
         """Open the event file; points of steps that are not done are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
         step = trainer.progress.step
-        self._writer = SummaryWriter(self.folder, purge_step=step + 1 if step else None)
-        self._written = {name: len(points) for name, points in trainer.history.metrics.items()}
+        self.writer = SummaryWriter(self.folder, purge_step=step + 1 if step else None)
+        metrics = trainer.history.metrics
+        self._metrics = NewMetrics({name: len(points) for name, points in metrics.items()})
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
-        """Write a point if one is due, and new metrics."""
-        if self._writer is not None and trainer.progress.step % self.every_n_steps == 0:
-            for name, value in _scalars(result).items():
-                self._writer.add_scalar(name, value, trainer.progress.step)
+        """Write a point if one is due, and new metrics; write images if they are due."""
+        step = trainer.progress.step
+        if self.writer is None:
+            return
+        if step % self.every_n_steps == 0:
+            for name, value in _scalars(trainer, result).items():
+                self.writer.add_scalar(name, value, step)
             self._write_metrics(trainer)
+        if self.images_every_n_steps is not None and step % self.images_every_n_steps == 0:
+            labels = trainer.sample_labels(NUM_IMAGES)
+            images = trainer.sample(NUM_IMAGES, labels=labels, seed=0)
+            if images.dim() != 4 or images.shape[1] not in (1, 3):
+                raise ValueError(
+                    "`images_every_n_steps` must be None for samples that are not images of 1 or 3 "
+                    f"channels, got samples of shape {tuple(images.shape[1:])}"
+                )
+            self.writer.add_images("samples", (images.float().clamp(-1, 1) + 1) / 2, step)
 
     def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
         """Close the event file."""
@@ -109,23 +178,58 @@ class TensorBoardLog(Callback):
 
     def on_fit_end(self, trainer: GANTrainer) -> None:
         """Write new metrics and close the event file."""
-        if self._writer is not None:
+        if self.writer is not None:
             self._write_metrics(trainer)
-            self._writer.close()
-            self._writer = None
+            self.writer.close()
+            self.writer = None
 
     def _write_metrics(self, trainer: GANTrainer) -> None:
+        for step, values in self._metrics.read(trainer).items():
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+
+
+NUM_IMAGES = 64
+"""Number of images that `TensorBoardLog` writes at once."""
+
+SCALARS = (
+    "discriminator_loss",
+    "generator_loss",
+    "real_logit",
+    "fake_logit",
+    "penalty",
+    "generator_lr",
+    "discriminator_lr",
+)
+"""Names of the values of a step."""
+
+
+class NewMetrics:
+    """Reader of the metrics in a history, after the first `read` values of each name."""
+
+    def __init__(self, read: dict[str, int]) -> None:
+        self._read = dict(read)
+
+    def read(self, trainer: GANTrainer) -> dict[int, dict[str, float]]:
+        """Return the new values by step and name."""
+        rows: dict[int, dict[str, float]] = {}
         for name, points in trainer.history.metrics.items():
-            for step, value in points[self._written.get(name, 0) :]:
-                self._writer.add_scalar(name, value, step)
-            self._written[name] = len(points)
+            for step, value in points[self._read.get(name, 0) :]:
+                rows.setdefault(step, {})[name] = value
+            self._read[name] = len(points)
+        return rows
 
 
-def _scalars(result: StepResult) -> dict[str, float]:
-    """Read the step's losses and mean logits from the device."""
-    return {
-        "discriminator_loss": float(result.discriminator.loss),
-        "generator_loss": float(result.generator.loss),
-        "real_logit": float(result.discriminator.real_logits.mean()),
-        "fake_logit": float(result.discriminator.fake_logits.mean()),
-    }
+def _scalars(trainer: GANTrainer, result: StepResult) -> dict[str, float]:
+    """Read the step's losses, mean logits and penalty from the device, and the learning rates."""
+    _, penalty, real_logits, fake_logits = result.discriminator
+    values: tuple[Any, ...] = (
+        result.discriminator.loss,
+        result.generator.loss,
+        real_logits.mean(),
+        fake_logits.mean(),
+        penalty,
+        *(player.optimizer.param_groups[0]["lr"] for player in trainer.players),
+    )
+    named = zip(SCALARS, values, strict=True)
+    return {name: float(value) for name, value in named if value is not None}

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.helpers.callbacks import Record, train
 from tests.helpers.trainers import make_trainer as make_trainer_of
-from vanillagan import Callback
+from vanillagan import R1, Callback
 from vanillagan.callbacks import CSVLog, TensorBoardLog
 from vanillagan.errors import MissingExtraError
 
@@ -48,6 +49,8 @@ def test_rows_hold_losses_and_mean_logits(tmp_path):
 
 def test_rows_can_be_read_during_the_run(tmp_path):
     class Reader(Callback):
+        priority = 3
+
         def on_step_end(self, trainer, result):
             lengths.append(len(rows_of(tmp_path / "log.csv")))
 
@@ -76,10 +79,14 @@ def test_a_new_run_replaces_the_file(tmp_path):
     assert [row["step"] for row in rows_of(tmp_path / "log.csv")] == ["2", "4"]
 
 
-def read_events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+def events_of(folder: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(folder)).Reload()
+    return EventAccumulator(str(folder)).Reload()
+
+
+def read_events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = events_of(folder)
     return {
         tag: [(event.step, event.value) for event in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]
@@ -90,6 +97,7 @@ def test_tensorboard_reads_losses_and_logits(tmp_path):
     trainer = train(make_trainer(TensorBoardLog(tmp_path, every_n_steps=2)), 2)
     points = read_events(tmp_path)
     tags = {"discriminator_loss", "generator_loss", "real_logit", "fake_logit"}
+    tags |= {"generator_lr", "discriminator_lr"}
     assert set(points) == tags
     assert all([step for step, _ in points[tag]] == [2, 4, 6, 8] for tag in tags)
     losses = trainer.history.generator_loss
@@ -120,3 +128,56 @@ def test_a_missing_tensorboard_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'vanillagan\[tensorboard\]'"):
         TensorBoardLog("events")
+
+
+def test_rows_hold_penalty_learning_rates_and_metrics(tmp_path):
+    class Metric(Callback):
+        def on_step_end(self, trainer, result):
+            if trainer.progress.step in (3, 4):
+                trainer.history.record(trainer.progress.step, {"m": trainer.progress.step / 2})
+
+    path = tmp_path / "log.csv"
+    options = {"penalties": [R1(0.5, every=4)], "lr_schedule": lambda done: 0.5}
+    train(make_trainer(CSVLog(path, every_n_steps=2), Metric(), **options), 2)
+    rows = rows_of(path)
+    assert [row["step"] for row in rows] == ["2", "3", "4", "6", "8"]
+    assert [row["m"] for row in rows] == ["", "1.5", "2.0", "", ""]
+    assert [bool(row["generator_loss"]) for row in rows] == [True, False, True, True, True]
+    assert [row["generator_lr"] for row in rows] == ["0.0001", "", "0.0001", "0.0001", "0.0001"]
+    assert not any(row["penalty"] for row in rows)  # step 5 has the second one
+    train(make_trainer(CSVLog(path, every_n_steps=1), **options), 2)
+    assert [bool(row["penalty"]) for row in rows_of(path)] == [True, False, False, False] * 2
+
+
+def test_metrics_after_the_last_row_survive_a_resume(tmp_path):
+    def make() -> Any:
+        return make_trainer(CSVLog(tmp_path / "log.csv", every_n_steps=2), Record(*range(9)))
+
+    trainer = make()
+    train(trainer, max_steps=3)
+    trainer.save(tmp_path / "run.pt")
+    whole = rows_of(tmp_path / "log.csv")
+    # a killed process writes no more rows
+    lines = (tmp_path / "log.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "log.csv").write_text("".join(lines[:-1]))
+    resumed = make()
+    resumed.load(tmp_path / "run.pt")
+    train(resumed, max_steps=4)
+    assert rows_of(tmp_path / "log.csv")[: len(whole) - 1] == whole[:-1]
+    assert [row["m"] for row in rows_of(tmp_path / "log.csv")][2] == whole[2]["m"]
+
+
+def test_tensorboard_gets_images_and_the_writer_is_public(tmp_path):
+    class Extra(Callback):
+        def on_step_end(self, trainer, result):
+            log.writer.add_scalar("mine", 1.0, trainer.progress.step)
+
+    log = TensorBoardLog(tmp_path, every_n_steps=10, images_every_n_steps=2)
+    train(make_trainer(log, Extra()), 1)
+    events = events_of(tmp_path)
+    assert [event.step for event in events.Images("samples")] == [2, 4]
+    assert len(events.Scalars("mine")) == 4
+    assert log.writer is None
+    points = make_trainer_of(TensorBoardLog(tmp_path, images_every_n_steps=1))
+    with pytest.raises(ValueError, match="`images_every_n_steps` must be None"):
+        points.fit(torch.zeros(8, 2), max_steps=1)
