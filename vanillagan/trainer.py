@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -24,6 +24,7 @@ from vanillagan.results import DiscriminatorStep, GeneratorStep, History, StepRe
 from vanillagan.runtime.device import autocast, resolve_device, to_device
 from vanillagan.runtime.distributed import Distributed
 from vanillagan.runtime.rng import RankRNG, RunRNG
+from vanillagan.runtime.thread import TrainingThread
 from vanillagan.sampling.draw import Labels, draw_samples, labels_in_turn
 from vanillagan.traits import has_batch_norm, has_independent_samples
 from vanillagan.validation import ReadOnly, check_choice, check_integer, check_seed
@@ -50,8 +51,8 @@ class GANTrainer(TrainerHooks):
         on_fit_end                                             (or on_exception)
 
     A subclass may override the steps, what they are made of (`generate`, `draw_latents`,
-    `discriminate`, `penalty`, `update`), `unpack_batch`, `state_objects` and every hook, without
-    its argument `trainer`.
+    `run_generator`, `discriminate`, `penalty`, `update`), `unpack_batch`, `state_objects` and every
+    hook, without its argument `trainer`.
 
     Args:
         generator: `forward(latents (N, latent_dim), labels=None) -> samples (N, *sample_shape)`.
@@ -162,6 +163,7 @@ class GANTrainer(TrainerHooks):
         # one pass over real and fake samples is faster, and equal where samples are independent
         self._single_pass = has_independent_samples(self.discriminator)
         self._checked_shape: torch.Size | None = None
+        self._thread = TrainingThread()
         self._example_labels: Tensor | None = None
 
     def __repr__(self) -> str:
@@ -209,7 +211,7 @@ class GANTrainer(TrainerHooks):
         self.stop_reason = None
         self.generator.train()
         self.discriminator.train()
-        with self.callbacks.running(self):
+        with self._thread, self.callbacks.running(self):
             while not self._is_done():
                 self.callbacks.on_epoch_start(self)
                 if self._run_epoch(source):
@@ -291,10 +293,13 @@ class GANTrainer(TrainerHooks):
         )
 
     def generate(self, batch: Batch) -> Tensor:
-        """Generate one fake per real sample, with its label, from new latents."""
+        """Generate one fake per real sample, with its label, from new latents.
+
+        `sample` does not call it: override `run_generator` to change what is generated there, too.
+        """
         latents = self.draw_latents(batch)
         with autocast(self.device, self.precision):
-            fake = self.g.forward(*Batch(latents, batch.labels).inputs)
+            fake = self.run_generator(self.g.forward, *Batch(latents, batch.labels).inputs)
         compatibility.check_fake(fake, batch.samples)
         return fake.to(batch.samples.dtype)
 
@@ -306,6 +311,12 @@ class GANTrainer(TrainerHooks):
         # latents that are integers, such as tokens, keep their dtype
         dtype = batch.samples.dtype if latents.is_floating_point() else None
         return to_device(latents, self.device, dtype)
+
+    def run_generator(
+        self, generator: Callable[..., Tensor], latents: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
+        """Map latents to samples, in training and in `sample`, with the network it is given."""
+        return generator(*Batch(latents, labels).inputs)
 
     def discriminate(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the discriminator's logits, converted to the samples' dtype for the loss."""
@@ -359,7 +370,11 @@ class GANTrainer(TrainerHooks):
         """Draw n samples (n, *sample_shape) in eval mode, with the EMA weights if there are any.
 
         The training state does not change. See `sampling.draw_samples` for the arguments.
+
+        Raises:
+            RuntimeError: `fit` is running in another thread.
         """
+        self._thread.check("sample")
         return draw_samples(
             self.generator if self.ema is None else self.ema.network,
             n,
@@ -367,6 +382,7 @@ class GANTrainer(TrainerHooks):
             latents=latents,
             latent_sampler=self.latent_sampler,
             seed=seed,
+            run=self.run_generator,
         )
 
     def sample_labels(self, n: int) -> Tensor | None:
@@ -401,7 +417,9 @@ class GANTrainer(TrainerHooks):
 
         Raises:
             TypeError: A state holds something other than tensors and primitives.
+            RuntimeError: `fit` is running in another thread.
         """
+        self._thread.check("save")
         content = checkpoint.collect(self.state_objects())
         try:
             if self.distributed.rank == 0:
@@ -419,7 +437,9 @@ class GANTrainer(TrainerHooks):
         Raises:
             FileNotFoundError: There is no such file.
             CheckpointError: It is not a checkpoint, is damaged, or does not fit; nothing changed.
+            RuntimeError: `fit` is running in another thread.
         """
+        self._thread.check("load")
         content = checkpoint.read(path)
         states = content["states"]
         if self.ema is not None:  # an average that the run had not yet
@@ -440,7 +460,9 @@ class GANTrainer(TrainerHooks):
         Raises:
             FileNotFoundError: There is no such file.
             CheckpointError: It is not a checkpoint, is damaged, or does not fit; nothing changed.
+            RuntimeError: `fit` is running in another thread.
         """
+        self._thread.check("load_weights")
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         checkpoint.restore_weights(networks, checkpoint.read(path), strict=strict)
         if self.ema is not None:

@@ -7,6 +7,7 @@ import math
 import random
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from vanillagan import (
     HingeLoss,
     LeastSquaresLoss,
     RelativisticLoss,
+    StepResult,
     WassersteinLoss,
     linear_decay,
     load_generator,
@@ -895,6 +897,41 @@ def test_sample_uses_the_ema_weights(points, make_trainer):
     with torch.no_grad():
         assert torch.equal(samples, trainer.ema.network(latent))
         assert not torch.equal(samples, trainer.generator.eval()(latent))
+
+
+class Clipped(GANTrainer):
+    """Generates numbers in [-0.01, 0.01]."""
+
+    def run_generator(
+        self, generator: Callable[..., Tensor], latents: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
+        return super().run_generator(generator, latents, labels).clamp(-0.01, 0.01)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_training_and_sample_generate_the_same(points, ema):
+    trainer = Clipped(
+        Generator(8, (2,)), Discriminator((2,)), ema=None if ema is None else EMA(ema), device="cpu"
+    )
+    trainer.fit(points, max_steps=1)
+    for fakes in (trainer.generate(Batch(points)), trainer.sample(200, seed=0)):
+        assert fakes.abs().max().item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("method", ["sample", "save", "load", "load_weights"])
+def test_other_threads_are_refused_while_fit_runs(points, make_trainer, tmp_path, method):
+    class InThread(Callback):
+        def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
+            argument = 2 if method == "sample" else tmp_path / "run.pt"
+            refused = pytest.raises(RuntimeError, match=f"`{method}` must not be called while")
+            with ThreadPoolExecutor() as pool, refused:
+                pool.submit(getattr(trainer, method), argument).result()
+            trainer.save(tmp_path / "run.pt")  # in the thread that trains
+
+    trainer = make_trainer(callbacks=[InThread()])
+    trainer.fit(points, max_steps=2)
+    with ThreadPoolExecutor() as pool:
+        assert len(pool.submit(trainer.sample, 2).result()) == 2
 
 
 def test_sample_restores_the_mode_of_each_module(make_trainer):

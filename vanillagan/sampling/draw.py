@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -39,6 +39,7 @@ def draw_samples(
     latents: Tensor | None = None,
     latent_sampler: LatentSampler | None = None,
     seed: int | None = None,
+    run: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """Draw n samples from any generator, in eval mode and without gradients.
 
@@ -52,6 +53,8 @@ def draw_samples(
         latents: Latents to use, shape (n, ...), instead of drawing them.
         latent_sampler: Draws latents; by default from N(0, 1) of `generator.latent_dim`.
         seed: Makes the samples repeatable; None draws new ones at each call.
+        run: Called as `run(generator, latents)` or `run(generator, latents, labels)` in place of
+            the generator, such as `trainer.run_generator`.
 
     Returns:
         Samples of shape (n, *sample_shape), on the generator's device.
@@ -87,7 +90,7 @@ def draw_samples(
         )
     with torch.no_grad(), evaluating(generator), isolated_rng(seed):
         chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
-        samples = [generator(*chunk) for chunk in chunks]
+        samples = [run(generator, *chunk) if run else generator(*chunk) for chunk in chunks]
     for chunk in samples:
         check_output("generator", chunk, "wrap it in a module that returns the samples alone")
     return torch.cat(samples)

@@ -220,9 +220,13 @@ class _Evaluation:
 
 def _draw(trainer: GANTrainer) -> Tensor:
     """Draw samples of the generator in training, always from the same latents."""
-    labels = trainer.sample_labels(NUM_SAMPLES)
     return draw_samples(
-        trainer.generator, NUM_SAMPLES, labels=labels, latent_sampler=trainer.latent_sampler, seed=0
+        trainer.generator,
+        NUM_SAMPLES,
+        labels=trainer.sample_labels(NUM_SAMPLES),
+        latent_sampler=trainer.latent_sampler,
+        seed=0,
+        run=trainer.run_generator,
     )
 
 
