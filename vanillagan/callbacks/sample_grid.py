@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from vanillagan.callback import Callback
 from vanillagan.callbacks.pictures import GAP, caption, tile
@@ -30,12 +32,14 @@ class SampleGrid(Callback):
         seed: Seed of the latents, at least 0.
         scale: Factor by which images are enlarged, at least 1; by default the whole number that
             brings them to about 84 pixels a side: 3 for MNIST's 28 pixels, 1 for 64 pixels.
+        transform: Maps samples (N, ...) to images (N, 1 or 3, height, width) in [-1, 1], such as
+            `lambda x: x[:, :3]` for those of four channels.
 
     Attributes:
         saved: Steps of the grids that the run has saved.
 
     Raises:
-        ValueError: Samples are not of shape (1 or 3, height, width); raised by `fit`.
+        ValueError: Images are not of shape (1 or 3, height, width); raised by `fit`.
     """
 
     main_process_only = True
@@ -48,12 +52,14 @@ class SampleGrid(Callback):
         side: int = 5,
         seed: int = 0,
         scale: int | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.folder = check_path("folder", folder)
         self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
         self.side = check_integer("side", side, minimum=1)
         self.seed = check_integer("seed", seed, minimum=0)
         self.scale = None if scale is None else check_integer("scale", scale, minimum=1)
+        self.transform = transform
         self.saved: list[int] = []
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
@@ -122,13 +128,14 @@ class SampleGrid(Callback):
             return
         labels = trainer.sample_labels(self.side**2)
         samples = trainer.sample(self.side**2, labels=labels, seed=self.seed)
-        if samples.dim() != 4 or samples.shape[1] not in (1, 3):
+        images = samples if self.transform is None else self.transform(samples)
+        if images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ValueError(
-                "`SampleGrid` must have samples of shape (1 or 3, height, width), got "
-                f"{tuple(samples.shape[1:])}"
+                "`SampleGrid` must have images of shape (1 or 3, height, width), got "
+                f"{tuple(images.shape[1:])} (pass `transform`, which maps samples to images)"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        tile(samples, columns=self.side, scale=self.scale).save(self._path(step))
+        tile(images, columns=self.side, scale=self.scale).save(self._path(step))
         self.saved.append(step)
 
     def _path(self, step: int) -> Path:

@@ -163,10 +163,19 @@ def test_a_film_strip_has_the_grids_of_the_size_of_the_last_one(tmp_path):
     assert read_image(tmp_path / "strip.png").shape == (3, 20 + 5 * 10 + 2, 2 * 10 + 2)
 
 
+def test_a_transform_maps_samples_to_images(tmp_path):
+    grid = SampleGrid(tmp_path, side=1, scale=1, transform=lambda samples: samples[:, :3])
+    trainer = make_trainer(grid, shape=(4, 4, 4))
+    trainer.fit(torch.rand(8, 4, 4, 4) * 2 - 1, max_steps=1)
+    shown = read_image(tmp_path / "1.png")[:, 2:-2, 2:-2].float()
+    samples = (trainer.sample(1, seed=0)[0, :3] + 1) * 127.5
+    torch.testing.assert_close(shown, samples, rtol=0, atol=0.51)
+
+
 @pytest.mark.parametrize("shape", [(2,), (2, 4, 4)])
 def test_samples_that_are_no_images_are_refused(tmp_path, shape):
     trainer = make_trainer(SampleGrid(tmp_path), shape=shape)
-    with pytest.raises(ValueError, match="`SampleGrid` must have samples of shape") as raised:
+    with pytest.raises(ValueError, match="`SampleGrid` must have images of shape") as raised:
         trainer.fit(torch.rand(8, *shape) * 2 - 1, max_epochs=1)
     assert str(shape) in str(raised.value)
     assert trainer.progress.step == 0
