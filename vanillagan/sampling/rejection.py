@@ -196,7 +196,7 @@ def refit_discriminator(
     Example:
         >>> from vanillagan import Discriminator, GANTrainer, Generator
         >>> trainer = GANTrainer(Generator(8, (2,)), Discriminator((2,)), device="cpu")
-        >>> refit_discriminator(trainer, torch.rand(256, 2), steps=2, batch_size=64)
+        >>> refit_discriminator(trainer, 2 * torch.rand(256, 2) - 1, steps=2, batch_size=64)
     """
     check_integer("steps", steps, minimum=1)
     check_integer("batch_size", batch_size, minimum=1)
