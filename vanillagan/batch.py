@@ -13,7 +13,15 @@ from torch.utils.data import default_collate
 
 from vanillagan.runtime.device import to_device
 
-__all__ = ["Batch", "collate", "from_array", "in_layout", "is_sample"]
+__all__ = [
+    "Batch",
+    "channels_first",
+    "collate",
+    "from_array",
+    "from_bytes",
+    "in_layout",
+    "is_sample",
+]
 
 SAMPLE_KEYS = ("samples", "images", "image", "pixel_values", "img")
 LABEL_KEYS = ("labels", "label", "cls")
@@ -164,6 +172,16 @@ def from_array(array: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(np.require(array, dtype=native, requirements=["C", "W"]))
 
 
+def from_bytes(images: Tensor) -> Tensor:
+    """Return images of bytes as floats in [-1, 1]."""
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def channels_first(pixels: np.ndarray[Any, Any]) -> Tensor:
+    """Return pixels (height, width) or (height, width, channels), channels first."""
+    return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).permute(2, 0, 1)
+
+
 _CONVERTED_MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 
 
@@ -177,7 +195,7 @@ def _from_picture(picture: Any) -> Tensor:
             f"{picture.mode!r}: convert it to floats in [-1, 1] by the range that its pixels use, "
             "such as `torch.from_numpy(np.float32(image))[None] / 32767.5 - 1` for 16 bits"
         )
-    return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).permute(2, 0, 1)
+    return channels_first(pixels)
 
 
 def _is_picture(value: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vanillagan.batch import Batch, in_layout
+from vanillagan.batch import Batch, from_bytes, in_layout
 from vanillagan.callback import Callback
 from vanillagan.data.in_memory import labels_of
 from vanillagan.ema import EMA
@@ -151,7 +151,7 @@ def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
     shape = sample_shape_of(generator)
     samples = in_layout(samples, shape)
     if samples.dtype == torch.uint8 and samples.dim() == 4:  # images, as of `ByteImages`
-        samples = samples.float().div_(127.5).sub_(1.0)
+        samples = from_bytes(samples)
     if not samples.is_floating_point():
         remedy = _CONVERSIONS.get(
             samples.dtype,
@@ -256,10 +256,9 @@ def check_classes(data: object, generator: nn.Module) -> None:
     missing = sorted(set(range(num_classes)) - set(classes.tolist()))
     if missing:
         listed = ", ".join(map(str, missing))
-        warnings.warn(
+        _warn(
             f"`data` has no samples of {len(missing)} of the generator's {num_classes} classes, "
-            f"which it can't learn: {listed:.80}",
-            stacklevel=stacklevel_of_user(),
+            f"which it can't learn: {listed:.80}"
         )
 
 

@@ -86,6 +86,11 @@ class EMA:
                 average.copy_(buffer)
         _lerp(averages, weights, 1 - decay)
 
+    @staticmethod
+    def initial_state(weights: Any) -> dict[str, Any]:
+        """Return the state of an average that starts at a network's `state_dict`."""
+        return {"updates": 0, "network": weights}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the average and the number of updates."""
         return {"updates": self.updates, "network": self.network.state_dict()}

@@ -443,7 +443,7 @@ class GANTrainer(TrainerHooks):
         content = checkpoint.read(path)
         states = content["states"]
         if self.ema is not None:  # an average that the run had not yet
-            states.setdefault("ema", {"updates": 0, "network": states.get("generator")})
+            states.setdefault("ema", EMA.initial_state(states.get("generator")))
         with compatibility.warning_of_settings(self):
             checkpoint.restore(self.state_objects(), content)
 
@@ -466,7 +466,7 @@ class GANTrainer(TrainerHooks):
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         checkpoint.restore_weights(networks, checkpoint.read(path), strict=strict)
         if self.ema is not None:
-            self.ema.load_state_dict({"updates": 0, "network": self.generator.state_dict()})
+            self.ema.load_state_dict(EMA.initial_state(self.generator.state_dict()))
 
     def stop(self, reason: str) -> None:
         """End `fit` after the current step, on all ranks; `reason` is kept in `stop_reason`."""

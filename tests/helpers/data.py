@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 
-class Rows(Dataset):
-    """A map-style dataset of rows."""
+class OwnRows:
+    """Map-style data of no base class."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -21,6 +21,10 @@ class Rows(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         return self.rows[index]
+
+
+class Rows(OwnRows, Dataset):
+    """A map-style dataset of rows."""
 
 
 def ring(n: int = 256, modes: int = 8, seed: int = 0) -> Tensor:

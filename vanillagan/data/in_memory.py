@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from vanillagan.batch import Batch, from_array
+from vanillagan.batch import Batch, from_array, from_bytes
 from vanillagan.runtime.device import to_device
 from vanillagan.runtime.rng import isolated_rng
 from vanillagan.validation import check_integer, check_integer_tensor, check_type
@@ -68,7 +68,7 @@ class ByteImages(Dataset[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         """Read one image by an int, or a batch by a tensor or a slice of indices."""
-        samples: Tensor = rows(self.images, index).to(torch.float32).div_(127.5).sub_(1.0)
+        samples = from_bytes(rows(self.images, index))
         return samples if self.labels is None else (samples, rows(self.labels, index))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vanillagan.batch import channels_first
 from vanillagan.data.in_memory import ByteImages
 from vanillagan.validation import check_choice, check_path, check_size
 
@@ -114,8 +115,7 @@ def _classes_of(kept: list[Path], paths: list[Path], root: Path) -> tuple[Tensor
 
 def to_tensor(image: Image) -> Tensor:
     """Return a grayscale or RGB image as bytes of shape (channels, height, width)."""
-    pixels = torch.from_numpy(np.array(image))
-    return pixels.unsqueeze(0) if pixels.dim() == 2 else pixels.permute(2, 0, 1)
+    return channels_first(np.array(image))
 
 
 def _visible_files(folder: Path, parents: tuple[Path, ...] = ()) -> Iterator[Path]:

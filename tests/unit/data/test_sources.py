@@ -26,7 +26,7 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
-from tests.helpers.data import Rows
+from tests.helpers.data import OwnRows, Rows
 from vanillagan import Batch, Callback, Generator
 from vanillagan.compatibility import check_batch
 from vanillagan.data import ByteImages
@@ -255,19 +255,6 @@ def first_batch(data: Any, generator: nn.Module | None = None, **options: Any) -
     """Return the first batch as the trainer prepares it."""
     source = open_source(data, EpochSampler(0, **options), batch_size=4, generator=generator)
     return check_batch(next(source.batches(0)), generator or Images(3, 4, 5), smallest=1)
-
-
-class OwnRows:
-    """Map-style data of no base class."""
-
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.rows[index]
 
 
 PIXELS = np.arange(8, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(5, 2).repeat(3, 3)
