@@ -172,8 +172,9 @@ def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
         )
     if len(samples) < smallest:
         raise ValueError(
-            f"`batch` must hold at least {smallest} samples (two for each discriminator step if a "
-            f"network has BatchNorm), got {len(samples)}"
+            f"`batch` must hold at least {smallest} samples (one for each discriminator step and "
+            "each part of `accumulate`, or two if a network has BatchNorm), got "
+            f"{len(samples)}"
         )
     if samples.device.type == "cpu":
         check_finite("batch", samples)
@@ -202,6 +203,7 @@ def check_first_batch(trainer: GANTrainer, batch: Batch, *, given: Batch) -> Non
     warns = trainer.progress.step == 0
     if warns:
         _warn_of_pairs(given, generator)
+    part = batch.split(trainer.discriminator_steps * trainer.accumulate)[0]  # as a step has it
     with (
         # nothing is compiled for a single call
         torch.compiler.set_stance("force_eager"),
@@ -211,14 +213,14 @@ def check_first_batch(trainer: GANTrainer, batch: Batch, *, given: Batch) -> Non
         trainer.rng.preserved(),
     ):
         if sample_shape_of(generator) is None:
-            trainer.generate(batch)
+            trainer.generate(part)
         if warns:
-            _warn_of_range(trainer, batch)
+            _warn_of_range(trainer, batch, part)
         # steps of a subclass may read a discriminator that returns something else
         steps = type(trainer).generator_step, type(trainer).discriminator_step
         has_plain_steps = all(step.__module__ == "vanillagan.trainer" for step in steps)
         if has_plain_steps and not isinstance(discriminator, DiscriminatorBase):
-            logits = trainer.discriminate(*batch)
+            logits = trainer.discriminate(*part)
             if warns and not getattr(discriminator, "outputs_logits", False):
                 _warn_of_outputs(logits, trainer.loss)
 
@@ -282,7 +284,7 @@ def _warn_of_pairs(batch: Batch, generator: nn.Module) -> None:
         )
 
 
-def _warn_of_range(trainer: GANTrainer, batch: Batch) -> None:
+def _warn_of_range(trainer: GANTrainer, batch: Batch, part: Batch) -> None:
     """Warn if samples are outside of the range of the generator's Tanh, or in a part of it."""
     if batch.samples.is_meta:
         return
@@ -305,7 +307,7 @@ def _warn_of_range(trainer: GANTrainer, batch: Batch) -> None:
     else:
         return
     own = isinstance(trainer.generator, GeneratorBase) and trainer.generator.config.get("output")
-    if (own or _last_operation(trainer.generate(batch)).lower()) == "tanh":
+    if (own or _last_operation(trainer.generate(part)).lower()) == "tanh":
         _warn(found + warning)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vanillagan import checkpoint, compatibility
+from vanillagan.accumulation import Accumulation, Step
 from vanillagan.batch import Batch
 from vanillagan.callback import Callback, CallbackList, TrainerHooks
 from vanillagan.data.epoch_sampler import EpochSampler
@@ -65,6 +66,9 @@ class GANTrainer(TrainerHooks):
             done, in [0, 1], such as `linear_decay(0.5)`.
         discriminator_steps: Discriminator steps for each generator step (k of Algorithm 1), at
             least 1. Each reads a batch of its own, so that an epoch has 1/k as many steps.
+        accumulate: Parts that each batch is split into, to use less memory (gradient accumulation).
+            Their gradients are added up, so that a step is that of the whole batch, but for
+            BatchNorm, which normalizes each part by itself.
         update_order: "generator_first", as in the reference implementation (PyTorch-GAN's gan.py):
             the discriminator's step reuses the fakes of the generator's. "discriminator_first", as
             in Algorithm 1: every step draws new latents.
@@ -118,6 +122,7 @@ class GANTrainer(TrainerHooks):
         discriminator_optimizer: OptimizerFactory | None = None,
         lr_schedule: LRFactor | None = None,
         discriminator_steps: int = 1,
+        accumulate: int = 1,
         update_order: UpdateOrder = "generator_first",
         latent_sampler: LatentSampler | None = None,
         ema: EMA | None = None,
@@ -135,6 +140,7 @@ class GANTrainer(TrainerHooks):
         self.discriminator_steps = check_integer(
             "discriminator_steps", discriminator_steps, minimum=1
         )
+        self.accumulate = check_integer("accumulate", accumulate, minimum=1)
         self.update_order = check_choice(
             "update_order", update_order, ("generator_first", "discriminator_first")
         )
@@ -162,6 +168,7 @@ class GANTrainer(TrainerHooks):
         self._min_batch_size = 1 + (has_batch_norm(generator) or has_batch_norm(discriminator))
         # one pass over real and fake samples is faster, and equal where samples are independent
         self._single_pass = has_independent_samples(self.discriminator)
+        self._accumulation = Accumulation()
         self._checked_shape: torch.Size | None = None
         self._thread = TrainingThread()
         self._example_labels: Tensor | None = None
@@ -246,14 +253,14 @@ class GANTrainer(TrainerHooks):
         self.callbacks.on_step_start(self, batch)
         parts = batch.split(self.discriminator_steps)
         if self.update_order == "generator_first":
-            g_step = self.generator_step(parts[0])
-            d_step = self.discriminator_step(parts[0], g_step.fake)
+            g_step = self._accumulated(self.generator_step, parts[0])
+            d_step = self._accumulated(self.discriminator_step, parts[0], g_step.fake)
             for part in parts[1:]:
-                d_step = self.discriminator_step(part)
+                d_step = self._accumulated(self.discriminator_step, part)
         else:
             for part in parts:
-                d_step = self.discriminator_step(part)
-            g_step = self.generator_step(parts[-1])
+                d_step = self._accumulated(self.discriminator_step, part)
+            g_step = self._accumulated(self.generator_step, parts[-1])
         if self.ema is not None:
             self.ema.update(self.generator)
         result = StepResult(g_step, d_step)
@@ -261,6 +268,12 @@ class GANTrainer(TrainerHooks):
         self.history.append(result)
         self.callbacks.on_step_end(self, result)
         return result
+
+    def _accumulated(self, step: Callable[..., Step], batch: Batch, *fake: Tensor) -> Step:
+        """Call a step for each of `accumulate` parts of a batch; the last one updates weights."""
+        if self.accumulate == 1:
+            return step(batch, *fake)
+        return self._accumulation.run(step, self.accumulate, batch, *fake)
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         """Generate one fake per real sample and take a generator step."""
@@ -305,9 +318,13 @@ class GANTrainer(TrainerHooks):
 
     def draw_latents(self, batch: Batch) -> Tensor:
         """Draw one latent per real sample from the random state of the run."""
-        # every rank draws the latents of all ranks, so that they do not depend on the world size
-        n = len(batch.samples) * self.distributed.world_size
-        latents = self.distributed.shard(draw_latents(self.latent_sampler, n, self.rng.latents))
+
+        def draw(n: int) -> Tensor:
+            # every rank draws the latents of all ranks, so that they do not depend on their number
+            n *= self.distributed.world_size
+            return self.distributed.shard(draw_latents(self.latent_sampler, n, self.rng.latents))
+
+        latents = self._accumulation.latents(len(batch.samples), draw)
         # latents that are integers, such as tokens, keep their dtype
         dtype = batch.samples.dtype if latents.is_floating_point() else None
         return to_device(latents, self.device, dtype)
@@ -335,9 +352,12 @@ class GANTrainer(TrainerHooks):
         return total_penalty(due, critic, batch.samples, fake) if due else None
 
     def update(self, player: Player, loss: Tensor) -> None:
-        """Take one optimizer step for `player`."""
-        player.optimizer.zero_grad()
-        loss.backward()
+        """Take one optimizer step for `player`, once all parts of a batch have come to it."""
+        if self._accumulation.is_first:
+            player.optimizer.zero_grad()
+        self._accumulation.weight(player.name, loss).backward()
+        if not self._accumulation.is_last:
+            return
         self.distributed.average_gradients(player.parameters)
         self.callbacks.on_before_optimizer_step(self, player)
         player.optimizer.step()
@@ -349,7 +369,7 @@ class GANTrainer(TrainerHooks):
     def prepare_batch(self, batch: Any) -> Batch:
         """Unpack a batch, check it, and copy it to the device."""
         unpacked = batch if isinstance(batch, Batch) else self.unpack_batch(batch)
-        smallest = self._min_batch_size * self.discriminator_steps
+        smallest = self._min_batch_size * self.discriminator_steps * self.accumulate
         checked = compatibility.check_batch(unpacked, self.generator, smallest=smallest)
         prepared = checked.to(self.device, self.g.dtype)
         if prepared.samples.shape[1:] != self._checked_shape:
@@ -477,7 +497,7 @@ class GANTrainer(TrainerHooks):
         sampler = EpochSampler(
             self.rng.seed,
             batches_per_step=self.discriminator_steps,
-            smallest_batch=self._min_batch_size,
+            smallest_batch=self._min_batch_size * self.accumulate,
             rank=self.distributed.rank,
             world_size=self.distributed.world_size,
         )

@@ -24,7 +24,7 @@ FLOORS = [
     ("compatibility",),
     ("networks", "recipes"),
     ("sampling", "datasets", "callback"),
-    ("losses", "penalties", "ema", "metrics", "data", "player"),
+    ("losses", "penalties", "ema", "metrics", "data", "player", "accumulation"),
     ("traits", "runtime", "progress", "results", "batch", "theory"),
     ("validation", "errors", "_version"),
 ]

@@ -347,16 +347,6 @@ def test_the_weights_of_the_discriminator_are_clipped(training, points):
     assert generator > 0.01
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch(training, points):
-    accumulated, whole = make(training["Accumulate"]), make(GANTrainer)
-    whole.train_step(points[:64])
-    for part in points[:64].split(16):  # latents are drawn in blocks of 16 numbers
-        accumulated.train_step(part)
-    for player, other in zip(accumulated.players, whole.players, strict=True):
-        for weight, expected in zip(player.parameters, other.parameters, strict=True):
-            torch.testing.assert_close(weight, expected)
-
-
 def test_features_are_matched(training, points, monkeypatch):
     monkeypatch.setitem(training, "features", torch.nn.Identity())
     trainer = make(training["FeatureMatching"])

@@ -31,9 +31,10 @@ STEPS = 20
 HALF = 7
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},
-    "k = 2, lazy R1, EMA": {
+    "k = 2, accumulation, lazy R1, EMA": {
         "update_order": "discriminator_first",
         "discriminator_steps": 2,
+        "accumulate": 2,
         "penalties": [R1(0.5, every=4)],
         "ema": True,
     },
