@@ -19,7 +19,6 @@ from vanillagan.errors import stacklevel_of_user
 from vanillagan.losses import AdversarialLoss
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.penalties import Penalty
-from vanillagan.player import Player
 from vanillagan.runtime.device import evaluating, uncompiled
 from vanillagan.runtime.rng import isolated_rng
 from vanillagan.traits import (
@@ -351,25 +350,19 @@ def _last_operation(output: Tensor) -> str:
 
 @contextmanager
 def warning_of_settings(trainer: GANTrainer) -> Iterator[None]:
-    """Warn if what runs inside, which restores a checkpoint, replaces settings of an optimizer."""
-    before = [_settings_of(player) for player in trainer.players]
+    """Warn if what runs inside, which restores a checkpoint, replaces settings of the script."""
+    before = [player.settings() for player in trainer.players]
     yield
     skip = {"lr"} if trainer.lr_schedule is not None else set()  # it sets them at each step
     for player, groups in zip(trainer.players, before, strict=True):
-        for index, (old, new) in enumerate(zip(groups, _settings_of(player), strict=True)):
+        for index, (old, new) in enumerate(zip(groups, player.settings(), strict=True)):
+            # schedulers and callbacks change settings, too
+            of_script = player.optimizer.param_groups[index].get("initial_settings", {})
             for name in sorted(old.keys() & new.keys() - skip):
-                if old[name] != new[name]:
+                if old[name] not in (new[name], of_script.get(name)):
                     _warn(
                         f"the {player.name}'s optimizer goes on with {name}={new[name]} of the "
                         f"checkpoint, not with {name}={old[name]} of this trainer; to change it, "
                         f"set `trainer.{player.name[0]}.optimizer.param_groups[{index}][{name!r}]` "
                         "after `load`"
                     )
-
-
-def _settings_of(player: Player) -> list[dict[str, Any]]:
-    """Return the numbers that each parameter group of a player's optimizer is set to."""
-    groups = player.optimizer.param_groups
-    numbers = [{k: v for k, v in g.items() if type(v) in (int, float, tuple)} for g in groups]
-    # `initial_lr` is the rate before a scheduler of PyTorch scaled it
-    return [group | {"lr": group.pop("initial_lr", group.get("lr"))} for group in numbers]

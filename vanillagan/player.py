@@ -88,6 +88,9 @@ class Player:
                 f"{type(self.optimizer).__name__}"
             )
         self.learning_rates = [group["lr"] for group in self.optimizer.param_groups]
+        # in checkpoints: `load` warns of settings that another script has changed
+        for group, settings in zip(self.optimizer.param_groups, self.settings(), strict=True):
+            group["initial_settings"] = settings
         # None: unknown until a network of the user's is called in training
         own = type(self.network).__module__.startswith("vanillagan.")
         self._works_in_place: bool | None = False if own else None
@@ -120,6 +123,13 @@ class Player:
         """Dtype of the first parameter that is trained, which samples are converted to."""
         trained = (weight for weight in self.parameters if weight.requires_grad)
         return next(trained, self.parameters[0]).dtype
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Return the numbers that each parameter group of the optimizer is set to."""
+        groups = self.optimizer.param_groups
+        numbers = [{k: v for k, v in g.items() if type(v) in (int, float, tuple)} for g in groups]
+        # `initial_lr` is the rate before a scheduler of PyTorch scaled it
+        return [group | {"lr": group.pop("initial_lr", group.get("lr"))} for group in numbers]
 
     def scale_learning_rates(self, factor: float) -> None:
         """Set each learning rate to its initial value times `factor`."""

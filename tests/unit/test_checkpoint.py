@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau
+from torch.optim import lr_scheduler
+from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, LambdaLR, ReduceLROnPlateau
 
 from tests.helpers.states import leaves, plain, snapshot
 from tests.helpers.trainers import make_trainer
@@ -885,6 +886,46 @@ def test_a_schedule_is_no_other_learning_rate(tmp_path, points, scheduler):
     assert resume_with(tmp_path / "run.pt", points, lr=2e-4, callbacks=[schedule()])[1] == []
     (message,) = resume_with(tmp_path / "run.pt", points, lr=1e-4, callbacks=[schedule()])[1]
     assert "goes on with lr=0.0002 of the checkpoint, not with lr=0.0001" in message
+
+
+SCHEDULERS: dict[str, Any] = {
+    "OneCycleLR": partial(lr_scheduler.OneCycleLR, max_lr=1e-2, total_steps=20),
+    "CyclicLR": partial(lr_scheduler.CyclicLR, base_lr=1e-4, max_lr=1e-3, step_size_up=3),
+    "CosineAnnealingWarmRestarts": partial(lr_scheduler.CosineAnnealingWarmRestarts, T_0=2),
+    "SequentialLR": lambda optimizer: lr_scheduler.SequentialLR(
+        optimizer, [ConstantLR(optimizer), ExponentialLR(optimizer, 0.5)], milestones=[2]
+    ),
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_settings_that_a_scheduler_changes_bring_no_warning(tmp_path, points, scheduler):
+    def schedule() -> LRSchedule:
+        return LRSchedule(SCHEDULERS[scheduler], interval="step")
+
+    trainer = make_trainer(schedule(), generator_optimizer=adam(2e-4))
+    trainer.fit(points, max_steps=3, batch_size=8)
+    trainer.save(tmp_path / "run.pt")
+    resumed, seen = resume_with(tmp_path / "run.pt", points, lr=2e-4, callbacks=[schedule()])
+    assert seen == []
+    trainer.fit(points, max_steps=4, batch_size=8)
+    assert resumed.g.settings() == trainer.g.settings()
+    (message,) = resume_with(tmp_path / "run.pt", points, lr=1e-5, callbacks=[schedule()])[1]
+    assert "not with lr=1e-05 of this trainer" in message
+
+
+def test_a_rate_that_the_run_has_changed_brings_no_warning(tmp_path, points):
+    trainer = make_trainer(generator_optimizer=adam(2e-4))
+    trainer.g.scale_learning_rates(0.5)  # as a callback of one's own may do
+    trainer.save(tmp_path / "run.pt")
+    assert resume_with(tmp_path / "run.pt", points, lr=2e-4)[1] == []
+    # the remedy of the warning is for good
+    with pytest.warns(UserWarning, match="not with lr=1e-05"):
+        (lower := make_trainer(generator_optimizer=adam(1e-5))).load(tmp_path / "run.pt")
+    lower.g.scale_learning_rates(1.0)
+    lower.save(tmp_path / "run.pt")
+    resumed, seen = resume_with(tmp_path / "run.pt", points, lr=1e-5)
+    assert (resumed.g.settings()[0]["lr"], seen) == (1e-5, [])
 
 
 # -- weights alone ---------------------------------------------------------------------------------
