@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from vanillagan.batch import Batch
+from vanillagan.errors import stacklevel_of_user
 from vanillagan.player import Player
 from vanillagan.results import StepResult
 
@@ -150,6 +151,7 @@ class CallbackList(Callback, Sequence[Callback]):
             for hook in HOOKS
         }
         self._run = object()  # identity of the run, which copies and files need not keep
+        self._is_running = False
 
     def __repr__(self) -> str:
         return f"CallbackList({', '.join(self._by_name())})"
@@ -174,6 +176,7 @@ class CallbackList(Callback, Sequence[Callback]):
     @override
     def on_fit_start(self, trainer: GANTrainer) -> None:
         self._take_over(trainer)
+        self._is_running = True
         self._call("on_fit_start", trainer)
 
     @override
@@ -182,6 +185,8 @@ class CallbackList(Callback, Sequence[Callback]):
 
     @override
     def on_step_start(self, trainer: GANTrainer, batch: Batch) -> None:
+        if not self._is_running:
+            self._warn_of_own_loop()
         self._call("on_step_start", trainer, batch)
 
     @override
@@ -198,6 +203,7 @@ class CallbackList(Callback, Sequence[Callback]):
 
     @override
     def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
+        self._is_running = False
         trainer.on_exception(error)
         for callback in self._listeners["on_exception"]:
             try:
@@ -209,6 +215,7 @@ class CallbackList(Callback, Sequence[Callback]):
 
     @override
     def on_fit_end(self, trainer: GANTrainer) -> None:
+        self._is_running = False
         self._call("on_fit_end", trainer)
 
     def _call(self, hook: str, trainer: GANTrainer, *arguments: Any) -> None:
@@ -233,6 +240,18 @@ class CallbackList(Callback, Sequence[Callback]):
         for name in state.keys() & callbacks.keys():
             callbacks[name].load_state_dict(state[name])
             callbacks[name]._owner = self._run
+
+    def _warn_of_own_loop(self) -> None:
+        """Warn if callbacks miss the call of `on_fit_start`, in which they open a file or so."""
+        self._is_running = True  # warned once
+        ending = self._listeners["on_fit_end"]
+        names = [type(c).__name__ for c in self._listeners["on_fit_start"] if c in ending]
+        if names:
+            warnings.warn(
+                f"the callbacks {', '.join(names)} must be told of the begin and the end of a loop "
+                "of your own: run it in `with trainer.callbacks.running(trainer):`",
+                stacklevel=stacklevel_of_user(),
+            )
 
     def _take_over(self, trainer: GANTrainer) -> None:
         """Note that the callbacks serve this run; refuse one with the state of another."""

@@ -175,12 +175,31 @@ def test_an_error_before_the_start_is_raised(tmp_path, make):
 
 
 @pytest.mark.filterwarnings("ignore:`LRSchedule` has no effect in a loop of your own")
+@pytest.mark.filterwarnings("ignore:the callbacks .* must be told of the begin and the end")
 @each(EVERY)
 def test_steps_without_fit_work(tmp_path, make):
     trainer = make_trainer(make(tmp_path))
     for batch in images().split(BATCH):
         trainer.train_step(batch)
     assert trainer.progress.step == STEPS
+
+
+@each(EVERY)
+def test_a_loop_of_ones_own_writes_what_fit_writes(tmp_path, make):
+    def written(folder: str) -> set[str]:
+        files = (path.name for path in (tmp_path / folder).rglob("*") if path.is_file())
+        return {name.split(".tfevents")[0] for name in files}
+
+    of_fit = make_trainer(make(tmp_path / "fit"))
+    of_fit.fit(list(images().split(BATCH)), max_epochs=1)
+    trainer = make_trainer(make(tmp_path / "loop"))
+    trainer.progress.set_limits(1, None)
+    with trainer.callbacks.running(trainer):
+        for batch in images().split(BATCH):
+            trainer.train_step(batch)
+        trainer.progress.count_epoch()
+        trainer.callbacks.on_epoch_end(trainer)
+    assert written("loop") == written("fit")
 
 
 @each(EVERY)

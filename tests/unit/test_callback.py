@@ -340,6 +340,7 @@ def test_a_hook_without_an_override_is_not_called(points, make_trainer, monkeypa
     assert ended == [True]
 
 
+@pytest.mark.filterwarnings("ignore:the callbacks .* must be told of the begin and the end")
 def test_callbacks_run_by_priority_then_in_order(points, make_trainer):
     calls: list[str] = []
 
@@ -352,6 +353,30 @@ def test_callbacks_run_by_priority_then_in_order(points, make_trainer):
     trainer = make_trainer(*(make(*name) for name in names))
     trainer.train_step(points[:8])
     assert calls == list("abcde") * 4
+
+
+def test_a_loop_of_ones_own_tells_callbacks_that_it_begins(points, make_trainer):
+    class Opens(Callback):
+        is_open = False
+
+        def on_fit_start(self, trainer):
+            self.is_open = True
+
+        def on_fit_end(self, trainer):
+            self.is_open = False
+
+    trainer = make_trainer(callback := Opens(), Callback())
+    message = r"the callbacks Opens must be told .* `with trainer.callbacks.running\(trainer\):`"
+    with pytest.warns(UserWarning, match=message) as seen:
+        trainer.train_step(points[:8])
+    trainer.train_step(points[:8])
+    assert [warning.filename for warning in seen] == [__file__]
+    with trainer.callbacks.running(trainer):
+        trainer.train_step(points[:8])
+        assert callback.is_open
+    assert not callback.is_open
+    with pytest.warns(UserWarning, match=message):
+        trainer.train_step(points[:8])
 
 
 def test_other_ranks_skip_main_process_only(points, make_trainer):
