@@ -126,6 +126,8 @@ def is_sample(value: Any, sample_shape: tuple[int, ...] | None) -> bool | None:
     """Return True for a single sample, False for a batch of them, None if neither is certain."""
     parts = list(value.values()) if isinstance(value, Mapping) else value
     parts = parts if isinstance(parts, list | tuple) else [parts]
+    if any(isinstance(part, list | tuple) and part and _is_picture(part[0]) for part in parts):
+        return False
     pictures = [_is_picture(part) for part in parts]
     if any(pictures):
         return not (isinstance(value, list | tuple) and len(pictures) > 1 and all(pictures))

@@ -92,6 +92,25 @@ def test_webdatasets(tmp_path, decoder, form):
     check_images(data.batched(8) if form == "batches" else data)
 
 
+@pytest.mark.parametrize("form", ["samples", "batches", "mappings", "loader"])
+def test_webdatasets_of_other_channels_are_refused_by_their_shape(tmp_path, form):
+    webdataset = pytest.importorskip("webdataset")
+    path = str(tmp_path / "shard.tar")
+    with webdataset.TarWriter(path) as sink:
+        for index, pixels in enumerate(PIXELS):
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "PNG")
+            sink.write({"__key__": f"{index:03}", "png": file.getvalue()})
+    data = webdataset.WebDataset(path, shardshuffle=False).decode("pil")
+    if form == "loader":
+        data = webdataset.WebLoader(data.batched(8), batch_size=None)
+    elif form != "samples":
+        data = (data if form == "mappings" else data.to_tuple("png")).batched(8)
+    trainer = GANTrainer(Generator(4, (1, 8, 8)), Discriminator((1, 8, 8)), device="cpu")
+    with pytest.raises(ValueError, match=r"shape \(1, 8, 8\), got samples of shape \(3, 8, 8\)"):
+        trainer.fit(data, max_epochs=1, batch_size=8)
+
+
 def test_hdf5_datasets(tmp_path, make_trainer):
     h5py = pytest.importorskip("h5py")
     points = np.random.default_rng(0).uniform(-1, 1, (20, 2)).astype(np.float32)
