@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from vanillagan.callback import Callback, CallbackList, TrainerHooks
 from vanillagan.data.epoch_sampler import EpochSampler
 from vanillagan.data.latents import LatentSampler, draw_latents, latent_sampler_of
 from vanillagan.data.sources import BatchSource, open_source
+from vanillagan.divergence import find_divergence
 from vanillagan.ema import EMA
 from vanillagan.losses import AdversarialLoss, BCEAdversarialLoss
 from vanillagan.penalties import Penalty, total_penalty
@@ -433,7 +435,8 @@ class GANTrainer(TrainerHooks):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint, whole or not at all; all ranks call it, and rank 0 writes.
 
-        Training resumes from it bit for bit on the CPU. Missing folders are created.
+        Training resumes from it bit for bit on the CPU. Missing folders are created. If the
+        run has diverged, a warning says so.
 
         Raises:
             TypeError: A state holds something other than tensors and primitives.
@@ -445,6 +448,8 @@ class GANTrainer(TrainerHooks):
             if self.distributed.rank == 0:
                 checkpoint.write(path, content)
         finally:
+                if fault := find_divergence(self.state_objects()):
+                    warnings.warn(f"saving a run that has diverged: {fault}", stacklevel=2)
             self.distributed.barrier()
 
     def load(self, path: str | os.PathLike[str]) -> None:

@@ -20,7 +20,7 @@ PACKAGE = Path(vanillagan.__file__).parent
 FLOORS = [
     ("applications", "callbacks"),
     ("trainer",),
-    ("checkpoint",),
+    ("checkpoint", "divergence"),
     ("compatibility",),
     ("networks", "recipes"),
     ("sampling", "datasets", "callback"),

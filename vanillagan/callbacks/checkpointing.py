@@ -10,11 +10,10 @@ import weakref
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from vanillagan import checkpoint
 from vanillagan.callback import Callback
 from vanillagan.callbacks.metric_log import MetricLog
+from vanillagan.divergence import find_divergence
 from vanillagan.errors import CheckpointError
 from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
@@ -29,8 +28,8 @@ FILE_NAME = re.compile(r"step-([0-9]{8,})\.pt")
 class Checkpoint(Callback):
     """Save `<folder>/step-<steps done>.pt` regularly and at the end of `fit`; keep the newest.
 
-    With `StopOnSignal`, Ctrl-C ends `fit` and so saves the run. A run whose weights have become NaN
-    or infinite is not saved, so that the last good checkpoint stays.
+    With `StopOnSignal`, Ctrl-C ends `fit` and so saves the run. A run that has diverged, in weights
+    or any other part of its state, is not saved, so that the last good checkpoint stays.
 
     Only files of this run are counted and deleted: those that it saved and, after `resume`, those
     in `folder` up to the step that it resumed from. Any other run, also one that continues a
@@ -147,10 +146,11 @@ class Checkpoint(Callback):
     def _save(self, trainer: GANTrainer) -> None:
         self._serve(trainer)
         step = trainer.progress.step
-        if not _has_finite_weights(trainer):
+        fault = find_divergence(trainer.state_objects())
+        if trainer.distributed.any(fault is not None):
             warnings.warn(
-                f"no checkpoint at step {step}: weights are NaN or infinite; the last good one is "
-                f"{self.latest or 'none'}",
+                f"no checkpoint at step {step}: {fault or 'another rank has diverged'}; the last "
+                f"good one is {self.latest or 'none'}",
                 stacklevel=2,
             )
             return
@@ -257,9 +257,3 @@ def _is_intact(path: Path) -> bool:
         warnings.warn(f"skipping {path}: {error}", stacklevel=4)
         return False
     return True
-
-
-def _has_finite_weights(trainer: GANTrainer) -> bool:
-    parameters = (*trainer.g.parameters, *trainer.d.parameters)
-    sums = torch.stack([weight.detach().sum() for weight in parameters])
-    return bool(sums.isfinite().all())

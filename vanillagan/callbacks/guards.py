@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
@@ -11,8 +10,10 @@ from typing import Any
 
 from torch.nn.utils import clip_grad_norm_
 
+from vanillagan.batch import Batch
 from vanillagan.callback import Callback
 from vanillagan.callbacks.checkpointing import Checkpoint
+from vanillagan.divergence import find_divergence
 from vanillagan.errors import DivergenceError
 from vanillagan.player import Player
 from vanillagan.results import StepResult
@@ -23,10 +24,11 @@ __all__ = ["GradientClip", "NaNGuard", "StopOnSignal"]
 
 
 class NaNGuard(Callback):
-    """End a run with a `DivergenceError` if a loss has become NaN or infinite.
+    """End a run with a `DivergenceError` if a value is NaN, infinite or above 1e18.
 
-    The error names the last good checkpoint if there is a `Checkpoint` callback. In a distributed
-    run all ranks end if the loss of one is not finite.
+    Data, losses, gradients and the whole state are checked, so also for gradients after which Adam
+    cannot move. The error names the value, the step, and the last good checkpoint if there is a
+    `Checkpoint` callback. In a distributed run all ranks end together.
 
     Args:
         every_n_steps: Steps between two checks, at least 1. Only a check synchronizes with the
@@ -35,27 +37,30 @@ class NaNGuard(Callback):
 
     def __init__(self, *, every_n_steps: int = 100) -> None:
         self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
+        self._batch: Batch | None = None  # of the current step
+
+    def on_step_start(self, trainer: GANTrainer, batch: Batch) -> None:
+        """Keep the batch until the end of the step."""
+        self._batch = batch
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
-        """Check the losses if a check is due."""
-        progress = trainer.progress
+        """Check the step and the state of the run if a check is due."""
+        progress, batch, self._batch = trainer.progress, self._batch, None
         if progress.step % self.every_n_steps and not progress.at_last_step:
             return
-        losses = {
-            "generator": float(result.generator.loss),
-            "discriminator": float(result.discriminator.loss),
+        step = {
+            "the data": batch and batch.samples,
+            "the labels": batch and batch.labels,
+            "the generator's loss": result.generator.loss,
+            "the discriminator's loss": result.discriminator.loss,
+            "the discriminator's penalty": result.discriminator.penalty,
         }
-        bad = [
-            f"the {name}'s loss is {loss}"
-            for name, loss in losses.items()
-            if not math.isfinite(loss)
-        ]
-        if trainer.distributed.any(bool(bad)):
+        fault = find_divergence(trainer.state_objects(), step)
+        if trainer.distributed.any(fault is not None):
             kept = [c.latest for c in trainer.callbacks if isinstance(c, Checkpoint)]
             raise DivergenceError(
-                f"{bad[0] if bad else 'a loss on another rank is not finite'} at step "
-                f"{progress.step}; the last good checkpoint: "
-                f"{kept[0] if kept and kept[0] else 'none'}. "
+                f"{fault or 'another rank has diverged'} at step {progress.step}; the last good "
+                f"checkpoint: {kept[0] if kept and kept[0] else 'none'}. "
                 "A lower learning rate, R1 or GradientClip may help"
             )
 
