@@ -213,7 +213,9 @@ class GANTrainer(TrainerHooks):
 
         Raises:
             ValueError, TypeError: An argument, the data or a batch is invalid.
+            RuntimeError: `fit` is running already: this is a hook, or another thread.
         """
+        self._thread.check("fit", in_hooks=False)
         check_integer("batch_size", batch_size, minimum=1)
         self.progress.set_limits(max_epochs, max_steps)
         source = self._open(data, batch_size)
@@ -446,10 +448,10 @@ class GANTrainer(TrainerHooks):
         content = checkpoint.collect(self.state_objects())
         try:
             if self.distributed.rank == 0:
-                checkpoint.write(path, content)
-        finally:
                 if fault := find_divergence(self.state_objects()):
                     warnings.warn(f"saving a run that has diverged: {fault}", stacklevel=2)
+                checkpoint.write(path, content)
+        finally:
             self.distributed.barrier()
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -462,9 +464,9 @@ class GANTrainer(TrainerHooks):
         Raises:
             FileNotFoundError: There is no such file.
             CheckpointError: It is not a checkpoint, is damaged, or does not fit; nothing changed.
-            RuntimeError: `fit` is running in another thread.
+            RuntimeError: `fit` is running: this is a hook, or another thread.
         """
-        self._thread.check("load")
+        self._thread.check("load", in_hooks=False)
         content = checkpoint.read(path)
         states = content["states"]
         if self.ema is not None:  # an average that the run had not yet

@@ -934,6 +934,49 @@ def test_other_threads_are_refused_while_fit_runs(points, make_trainer, tmp_path
         assert len(pool.submit(trainer.sample, 2).result()) == 2
 
 
+@pytest.mark.parametrize("hook", ["on_fit_start", "on_step_start", "on_step_end", "on_epoch_end"])
+def test_fit_and_load_in_a_hook_are_refused(points, make_trainer, tmp_path, hook):
+    def enter(self: Callback, trainer: GANTrainer, *arguments: Any) -> None:
+        for method in (lambda: trainer.fit(points, max_steps=9), lambda: trainer.load(path)):
+            with pytest.raises(RuntimeError, match="` must not be called in a hook of `fit`"):
+                method()
+
+    path = tmp_path / "run.pt"
+    trainer = make_trainer(callbacks=[type("Enter", (Callback,), {hook: enter})()])
+    plain = make_trainer()
+    for one in (trainer, plain):
+        one.save(path)
+        one.fit(points, max_epochs=1, batch_size=100)
+    assert trainer.progress.step == 2
+    pairs = zip(trainer.g.parameters, plain.g.parameters, strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    trainer.load(path)
+    assert trainer.progress.step == 0
+
+
+def test_weights_may_be_loaded_in_a_hook(points, make_trainer, tmp_path):
+    class Back(Callback):
+        def on_fit_end(self, trainer: GANTrainer) -> None:
+            trainer.load_weights(tmp_path / "run.pt")
+
+    trainer = make_trainer(callbacks=[Back()])
+    trainer.save(tmp_path / "run.pt")
+    before = [weight.clone() for weight in trainer.generator.parameters()]
+    trainer.fit(points, max_steps=2)
+    pairs = zip(before, trainer.generator.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_diverged_run_is_saved_with_a_warning(points, make_trainer, tmp_path):
+    trainer = make_trainer()
+    trainer.fit(points, max_steps=1)
+    trainer.generator.layers[1][1].running_var[0] = math.inf
+    message = "saving a run that has diverged: the generator's buffer layers.1.1.running_var is inf"
+    with pytest.warns(UserWarning, match=message):
+        trainer.save(tmp_path / "run.pt")
+    trainer.load(tmp_path / "run.pt")
+
+
 def test_sample_restores_the_mode_of_each_module(make_trainer):
     trainer = make_trainer()
     trainer.generator.layers[1].eval()

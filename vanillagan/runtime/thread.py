@@ -16,19 +16,19 @@ class TrainingThread:
     """
 
     def __init__(self) -> None:
-        self._threads: list[int] = []
+        self._thread: int | None = None
 
     def __enter__(self) -> TrainingThread:
-        self._threads.append(threading.get_ident())
+        self._thread = threading.get_ident()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._threads.pop()
+        self._thread = None
 
-    def check(self, method: str) -> None:
-        """Raise a RuntimeError if another thread is training."""
-        if self._threads and self._threads[-1] != threading.get_ident():
-            raise RuntimeError(
-                f"`{method}` must not be called while `fit` runs in another thread (call it in a "
-                "hook of a callback, or after `fit`)"
-            )
+    def check(self, method: str, *, in_hooks: bool = True) -> None:
+        """Raise a RuntimeError if another thread is training, or a hook calls what it must not."""
+        is_here = self._thread == threading.get_ident()
+        if self._thread is not None and not (is_here and in_hooks):
+            place = "in a hook of `fit`" if is_here else "while `fit` runs in another thread"
+            remedy = "in a hook, or after `fit`" if in_hooks else "after `fit`"
+            raise RuntimeError(f"`{method}` must not be called {place} (call it {remedy})")
