@@ -204,14 +204,16 @@ class CallbackList(Callback, Sequence[Callback]):
     @override
     def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
         self._is_running = False
-        trainer.on_exception(error)
-        for callback in self._listeners["on_exception"]:
+        failed: list[str] = []
+        listeners: list[Any] = [trainer, *self._listeners["on_exception"]]
+        for one in listeners:
             try:
-                callback.on_exception(trainer, error)
-            # later callbacks are told, too, and the first error is raised
-            except Exception as second:  # noqa: PERF203
-                name = type(callback).__name__
-                warnings.warn(f"`{name}.on_exception` failed: {second!r}", stacklevel=2)
+                one.on_exception(error) if one is trainer else one.on_exception(trainer, error)
+            # all are told, also after a further Ctrl-C, and the first error is raised
+            except BaseException as second:  # noqa: PERF203
+                failed.append(f"`{type(one).__name__}.on_exception` failed: {second!r}")
+        for message in failed:  # at the end: a warning may be an error
+            warnings.warn(message, stacklevel=2)
 
     @override
     def on_fit_end(self, trainer: GANTrainer) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
 import torch
 
+from tests.helpers.callbacks import At
 from vanillagan import Callback, Discriminator, GANTrainer, Generator
 from vanillagan.callback import CallbackList
 from vanillagan.errors import CheckpointError
@@ -492,6 +494,52 @@ def test_on_exception_is_called_for_all_callbacks(points, make_trainer):
     ):
         trainer.fit(points, max_steps=1)
     assert told == ["the first error"]
+
+
+@pytest.mark.parametrize("second", [OSError("disk full"), KeyboardInterrupt(), SystemExit(1)])
+def test_all_are_told_of_the_first_error_whatever_fails_then(points, second):
+    told = []
+
+    class Mine(GANTrainer):
+        def on_exception(self, error):
+            raise second
+
+    class Fails(Callback):
+        def on_exception(self, trainer, error):
+            told.append(str(error))
+            raise second
+
+    def stop(trainer):
+        raise RuntimeError("the first error")
+
+    callbacks = [At(1, stop), Fails(), Fails()]
+    trainer = Mine(Generator(8, (2,)), Discriminator((2,)), callbacks=callbacks, device="cpu")
+    with (
+        pytest.warns(UserWarning, match="`(Mine|Fails).on_exception` failed") as warned,
+        pytest.raises(RuntimeError, match="the first error"),
+    ):
+        trainer.fit(points, max_steps=1)
+    assert told == ["the first error"] * 2
+    assert len(warned) == 3
+
+
+def test_all_are_told_where_a_warning_is_an_error(points, make_trainer):
+    told = []
+
+    class Fails(Callback):
+        def on_exception(self, trainer, error):
+            told.append(str(error))
+            raise OSError("disk full")
+
+    def stop(trainer):
+        raise RuntimeError("the first error")
+
+    trainer = make_trainer(At(1, stop), Fails(), Fails())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="disk full"):
+            trainer.fit(points, max_steps=1)
+    assert told == ["the first error"] * 2
 
 
 def test_a_state_of_another_trainers_run_is_refused(make_trainer, points):

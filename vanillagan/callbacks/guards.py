@@ -114,7 +114,8 @@ class StopOnSignal(Callback):
                 self._restore_handlers()
                 signal.raise_signal(number)
 
-        self._handlers = {number: signal.signal(number, stop) for number in self.SIGNALS}
+        for number in self.SIGNALS:
+            self._handlers[number] = signal.signal(number, stop)
 
     def on_exception(self, trainer: GANTrainer, error: BaseException) -> None:
         """Restore the handlers from before `fit`."""
@@ -126,5 +127,6 @@ class StopOnSignal(Callback):
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            # None: it was not set by Python, and cannot be set again
+            signal.signal(number, handler or signal.SIG_DFL)
         self._handlers = {}
