@@ -58,6 +58,13 @@ def check_networks(generator: nn.Module, discriminator: nn.Module, loss: Adversa
             raise ValueError(
                 f"`{name}` must have parameters to train, got none that require gradients"
             )
+    trained = {weight for weight in generator.parameters() if weight.requires_grad}
+    shared = [key for key, weight in discriminator.named_parameters() if weight in trained]
+    if shared:
+        raise ValueError(
+            f"`discriminator` must have weights of its own, got `{shared[0]}`, which `generator` "
+            "has, too: copy it (copy.deepcopy), or freeze it (`requires_grad_(False)`)"
+        )
     generator, discriminator = uncompiled(generator), uncompiled(discriminator)
     if isinstance(generator, DiscriminatorBase) or isinstance(discriminator, GeneratorBase):
         raise ValueError(

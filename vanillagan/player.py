@@ -55,6 +55,7 @@ class Player:
 
     Raises:
         TypeError: `optimizer` does not create an optimizer.
+        ValueError: The optimizer has weights of another network.
     """
 
     def __init__(
@@ -87,9 +88,17 @@ class Player:
                 f"`{name}_optimizer` must create an optimizer whose `step` needs no closure, got "
                 f"{type(self.optimizer).__name__}"
             )
-        self.learning_rates = [group["lr"] for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        others = {weight for group in groups for weight in group["params"]} - {*self.parameters}
+        if others:
+            raise ValueError(
+                f"`{name}_optimizer` must train weights of the {name}, got {len(others)} others: "
+                "use the parameters that the function is given, and make other modules a part of "
+                f"the {name}"
+            )
+        self.learning_rates = [group["lr"] for group in groups]
         # in checkpoints: `load` warns of settings that another script has changed
-        for group, settings in zip(self.optimizer.param_groups, self.settings(), strict=True):
+        for group, settings in zip(groups, self.settings(), strict=True):
             group["initial_settings"] = settings
         # None: unknown until a network of the user's is called in training
         own = type(self.network).__module__.startswith("vanillagan.")

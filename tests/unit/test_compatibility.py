@@ -213,6 +213,15 @@ def test_swapped_networks_are_told(own):
         GANTrainer(discriminator, generator)
 
 
+def test_networks_that_share_weights_are_refused_unless_they_are_frozen():
+    shared = nn.Linear(2, 2)
+    networks = nn.Sequential(shared, nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2), shared)
+    with pytest.raises(ValueError, match=r"`discriminator` must have weights .* got `1\.weight`"):
+        GANTrainer(*networks, latent_sampler=normal_latents(2), device="cpu")
+    shared.requires_grad_(False)
+    GANTrainer(*networks, latent_sampler=normal_latents(2), device="cpu")
+
+
 def test_a_classifier_of_one_output_is_an_unconditional_discriminator():
     models = pytest.importorskip("torchvision.models")
     options = {"image_size": 8, "patch_size": 4, "num_layers": 1, "num_heads": 2}

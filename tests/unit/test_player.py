@@ -228,3 +228,16 @@ def test_a_loop_of_ones_own_needs_a_limit(points):
 def test_an_optimizer_that_needs_a_closure_is_refused():
     with pytest.raises(TypeError, match=r"`generator_optimizer` .* no closure, got LBFGS"):
         Player("generator", nn.Linear(2, 1), torch.optim.LBFGS)
+
+
+def test_an_optimizer_of_other_weights_is_refused():
+    mine, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    for weights in (other.parameters(), [*mine.parameters(), other.weight]):
+        with pytest.raises(ValueError, match="`discriminator_optimizer` must train weights of the"):
+            Player("discriminator", mine, lambda _, w=weights: torch.optim.SGD(w, lr=0.1))
+
+
+def test_an_optimizer_may_train_a_part_of_the_weights():
+    network = nn.Linear(2, 1)
+    player = Player("generator", network, lambda _: torch.optim.SGD([network.bias], lr=0.1))
+    assert len(player.parameters) == 2
