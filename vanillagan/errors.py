@@ -30,7 +30,7 @@ class CheckpointError(VanillaGANError, ValueError):
 
 
 class DivergenceError(VanillaGANError, ArithmeticError):
-    """Raised when a loss or a weight is not finite."""
+    """Raised when a value of a run has become NaN, infinite or huge."""
 
 
 class MissingExtraError(VanillaGANError, ImportError):

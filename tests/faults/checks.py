@@ -3,5 +3,10 @@
 from __future__ import annotations
 
 from tests.faults.figures import Check
+from tests.faults.numbers import numbers
+from tests.faults.soak import soak
 
-CHECKS: dict[str, Check] = {}
+CHECKS: dict[str, Check] = {
+    "numbers": numbers,
+    "soak": soak,
+}
