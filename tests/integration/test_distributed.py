@@ -259,7 +259,7 @@ def test_stop_on_one_rank_stops_all_at_the_same_step(ranks):
 
 def test_nan_on_one_rank_is_an_error_on_all(ranks):
     assert [rank["diverged"][0] for rank in ranks] == [3, 3]
-    assert "is not finite at step 3" in ranks[0]["diverged"][1]
+    assert "is nan at step 3" in ranks[0]["diverged"][1]
     assert ranks[1]["diverged"][1].startswith("the generator's loss is nan at step 3")
 
 
