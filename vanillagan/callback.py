@@ -15,6 +15,7 @@ from vanillagan.batch import Batch
 from vanillagan.errors import stacklevel_of_user
 from vanillagan.player import Player
 from vanillagan.results import StepResult
+from vanillagan.validation import check_state
 
 if TYPE_CHECKING:
     from vanillagan.trainer import GANTrainer
@@ -233,8 +234,11 @@ class CallbackList(Callback, Sequence[Callback]):
     @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; callbacks may be added to a run, but not removed."""
+        check_state("callbacks", state, {str: object})
         callbacks = self._by_name()
-        unexpected = sorted({name for name, kept in state.items() if kept} - set(callbacks))
+        stateless = Callback.state_dict
+        have_states = {n for n, c in callbacks.items() if type(c).state_dict is not stateless}
+        unexpected = sorted({name for name, kept in state.items() if kept} - have_states)
         if unexpected:
             raise ValueError(
                 f"it has states of the callbacks {unexpected}, which the trainer lacks"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vanillagan.validation import check_integer
+from vanillagan.validation import check_integer, check_state
 
 __all__ = ["Progress"]
 
@@ -140,6 +140,10 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        form = {"step": int, "epoch": int, "step_in_epoch": int, "epoch_signature": {str: int}}
+        check_state("progress", state, form)
+        if state["step_in_epoch"] > state["step"]:
+            raise ValueError(f"`step_in_epoch` must be at most `step`, got {state}")
         self.step, self.epoch = state["step"], state["epoch"]
         self.step_in_epoch = state["step_in_epoch"]
         self._epoch_signature = dict(state["epoch_signature"])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vanillagan.errors import require
+from vanillagan.validation import check_state
 
 __all__ = ["DiscriminatorStep", "GeneratorStep", "History", "StepResult"]
 
@@ -183,6 +184,11 @@ class History:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        points = {"steps": torch.empty(0).long(), "values": torch.empty(0).double()}
+        check_state("history", state, self.state_dict() | {"metrics": {str: points}})
+        is_negative = any((points["steps"] < 0).any() for points in state["metrics"].values())
+        if is_negative or len({len(state[name]) for name in self._losses}) > 1:
+            raise ValueError("both players must have as many losses, and no step be negative")
         self._pending.clear()
         for name, losses in self._losses.items():
             losses[:] = array("f", state[name].tolist())

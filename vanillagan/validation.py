@@ -33,8 +33,10 @@ __all__ = [
     "check_seed",
     "check_shape",
     "check_size",
+    "check_state",
     "check_type",
     "is_finite",
+    "is_like",
 ]
 
 T = TypeVar("T")
@@ -169,6 +171,54 @@ def check_type(name: str, value: object, expected_type: type, expected: str) -> 
     # a class itself would pass the instance check of a runtime protocol
     if not isinstance(value, expected_type) or isinstance(value, type):
         raise TypeError(f"`{name}` must be {expected}, got {value!r:.80}")
+
+
+def check_state(name: str, state: Any, form: Any) -> None:
+    """Raise unless `state`, which was read from a file, has the given form.
+
+    A form is a type (`int` for an integer in [0, 2**63 - 1]), `(form, None)` for None as well, a
+    tensor for one of its dtype and number of dimensions, `{str: form}` for a mapping, `{int: form}`
+    for a list, or `{"name": form}` and `{0: form}` for one of these entries alone.
+    """
+    if isinstance(form, dict):
+        is_list = isinstance(state, list | tuple)
+        entries = dict(enumerate(state)) if is_list else state
+        check_type(name, entries, Mapping, "a mapping or a list")
+        kind = next((key if isinstance(key, type) else type(key) for key in form), str)
+        forms = dict.fromkeys(entries, form[kind]) if kind in form else form
+        is_kind = is_list == (kind is int) and all(isinstance(key, kind) for key in entries)
+        if not is_kind or entries.keys() != forms.keys():
+            raise ValueError(f"`{name}` must have the keys {[*forms]}, got {[*entries]!r:.80}")
+        for key, inner in forms.items():
+            check_state(f"{name}[{key!r}]", entries[key], inner)
+    elif isinstance(form, Tensor):
+        if getattr(state, "dtype", None) != form.dtype or state.dim() != form.dim():
+            raise ValueError(f"`{name}` must be a tensor of {form.dtype}, got {_kind_of(state)}")
+    elif isinstance(form, tuple):
+        check_state(name, state, object if state is None else form[0])
+    elif form is int:
+        check_integer(name, state, minimum=0, maximum=2**63 - 1)
+    else:
+        check_type(name, state, form, f"of the type {form.__name__}")
+
+
+def is_like(mine: Any, theirs: Any) -> bool:
+    """Return True if settings that were read from a file are of the same kinds as mine."""
+    if isinstance(mine, Mapping):
+        return isinstance(theirs, Mapping) and all(
+            not isinstance(key, str) or (key in mine and is_like(mine[key], theirs[key]))
+            for key in theirs
+        )
+    if isinstance(mine, list | tuple):
+        is_list = isinstance(theirs, list | tuple) and len(theirs) == len(mine)
+        return is_list and all(map(is_like, mine, theirs))
+    if mine is None or isinstance(mine, bool):  # None often is a setting that is not given
+        return theirs is None or isinstance(theirs, bool) or (mine is None and is_like(0, theirs))
+    if isinstance(mine, int | float) or getattr(mine, "shape", None) == ():
+        is_scalar = isinstance(theirs, Tensor) and theirs.dim() == 0
+        number = theirs.item() if is_scalar else theirs
+        return type(number) in (int, float) and number == number
+    return isinstance(theirs, type(mine))
 
 
 def check_float_tensor(name: str, value: object, expected: str = "a tensor of floats") -> None:

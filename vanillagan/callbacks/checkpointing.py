@@ -17,7 +17,14 @@ from vanillagan.divergence import find_divergence
 from vanillagan.errors import CheckpointError
 from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_choice, check_every, check_integer, check_path, check_type
+from vanillagan.validation import (
+    check_choice,
+    check_every,
+    check_integer,
+    check_path,
+    check_state,
+    check_type,
+)
 
 __all__ = ["BestCheckpoint", "Checkpoint"]
 
@@ -233,7 +240,11 @@ class BestCheckpoint(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.best_value, self.best_step = state["best_value"], state["best_step"]
+        check_state("state", state, {"best_value": (float, None), "best_step": (int, None)})
+        value, step = state["best_value"], state["best_step"]
+        if value != value or (value is None) != (step is None):
+            raise ValueError(f"`best_value` must be a number that has a step, got {state}")
+        self.best_value, self.best_step = value, step
 
     def _save_if_best(self, trainer: GANTrainer) -> None:
         newest = trainer.history.last_metric(self.monitor)

@@ -12,9 +12,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from vanillagan.batch import Batch
 from vanillagan.callback import Callback
+from vanillagan.errors import CheckpointError
 from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_choice
+from vanillagan.validation import check_choice, check_state, is_like
 
 __all__ = ["LRSchedule"]
 
@@ -101,8 +102,14 @@ class LRSchedule(Callback):
                 # as other schedulers note it, but not `ReduceLROnPlateau`
                 group.setdefault("initial_lr", before["lr"])
             if name in self._restored:
-                _warn_of_settings(self._schedulers[name], self._restored[name])
-                self._schedulers[name].load_state_dict(self._restored.pop(name))
+                restored = self._restored.pop(name)
+                mine = self._schedulers[name].state_dict()
+                # a state sets attributes: only those that are known, which the version decides
+                restored = {key: restored[key] for key in restored.keys() & mine.keys()}
+                if "last_epoch" not in restored or not is_like(mine, restored):
+                    raise CheckpointError(f"the checkpoint's scheduler does not fit: {restored}")
+                _warn_of_settings(self._schedulers[name], restored)
+                self._schedulers[name].load_state_dict(restored)
                 # a new scheduler has set the learning rates of its first step
                 for group, restored in zip(optimizer.param_groups, options, strict=True):
                     group.update(restored)
@@ -125,6 +132,9 @@ class LRSchedule(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep what `state_dict` returned until the schedulers are created."""
+        check_state(
+            "state", state, {name: {str: object} for name in state.keys() & set(self.players)}
+        )
         self._restored = dict(state)
         if not state:
             self._schedulers.clear()

@@ -12,7 +12,7 @@ from vanillagan.callback import Callback
 from vanillagan.results import StepResult
 from vanillagan.runtime.rng import isolated_rng
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_every, check_integer, check_seed, check_type
+from vanillagan.validation import check_every, check_integer, check_seed, check_state, check_type
 
 __all__ = ["MetricLog"]
 
@@ -98,6 +98,7 @@ class MetricLog(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        check_state("state", state, {"last_step": int})
         self._last_step = state["last_step"]
 
     def _record(self, trainer: GANTrainer) -> None:

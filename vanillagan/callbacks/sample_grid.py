@@ -14,7 +14,7 @@ from vanillagan.callback import Callback
 from vanillagan.callbacks.pictures import GAP, caption, tile
 from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_integer, check_path
+from vanillagan.validation import check_integer, check_path, check_state
 
 __all__ = ["SampleGrid"]
 
@@ -120,6 +120,7 @@ class SampleGrid(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        check_state("state", state, {"saved": {int: int}})
         self.saved = list(state["saved"])
 
     def _save(self, trainer: GANTrainer) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vanillagan.runtime.distributed import Distributed
-from vanillagan.validation import check_seed
+from vanillagan.validation import check_seed, check_state
 
 __all__ = ["GlobalRNG", "RankRNG", "RunRNG", "isolated_rng", "seeded"]
 
@@ -54,7 +54,15 @@ class RankRNG:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore this rank's part of what `state_dict` returned."""
+        # only what comes from a file is checked: sources restore a `GlobalRNG` for each batch
+        words, generator = {int: int}, torch.empty(0, dtype=torch.uint8)
+        numpy_form = {0: str, 1: words, 2: int, 3: int, 4: float}
+        form = {"torch": generator, "cuda": {int: generator}, "numpy": numpy_form}
+        form |= {"python": {0: int, 1: words, 2: (float, None)}}
+        check_state("global_rng", state, {"ranks": {int: form}})
         ranks = state["ranks"]
+        if any(rank["numpy"][2] > len(rank["numpy"][1]) for rank in ranks):
+            raise ValueError("NumPy's position must lie in its state")  # it reads memory at it
         # modulo: a run may be resumed with more ranks than it was saved with
         GlobalRNG().load_state_dict(ranks[self.distributed.rank % len(ranks)])
 
@@ -88,6 +96,7 @@ class RunRNG:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        check_state("run_rng", state, {"seed": int, "latents": self.latents.get_state()})
         self.seed = state["seed"]
         self.latents.set_state(state["latents"])
 

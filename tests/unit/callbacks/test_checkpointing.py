@@ -168,7 +168,8 @@ def test_a_foreign_checkpoint_deletes_no_files(tmp_path):
     content["states"]["callbacks"]["Checkpoint#1"] = {"saved": [str(victim), "../thesis.tex"]}
     checkpoint.write(tmp_path / "foreign.pt", content)
     trainer = make_trainer(Checkpoint(tmp_path / "second", every_n_steps=2, keep=1))
-    trainer.load(tmp_path / "foreign.pt")
+    with pytest.raises(CheckpointError, match=r"states of the callbacks \['Checkpoint#1'\]"):
+        trainer.load(tmp_path / "foreign.pt")
     train(trainer, 6)
     assert victim.exists()
     assert steps_in(tmp_path / "second") == [6]

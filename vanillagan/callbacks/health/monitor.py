@@ -26,7 +26,7 @@ from vanillagan.player import Player
 from vanillagan.results import StepResult
 from vanillagan.sampling.draw import draw_samples
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_integer
+from vanillagan.validation import check_integer, check_state
 
 __all__ = ["HealthMonitor"]
 
@@ -119,7 +119,9 @@ class HealthMonitor(Callback):
             return
         step = trainer.progress.step
         values, mean, real_std = evaluation.read(trainer, result, self._first_gradient)
-        self._means = [*self._means, mean][-self.patience - 1 :]
+        # those of a stranger's checkpoint may be of other samples
+        earlier = [other for other in self._means if len(other) == len(mean)]
+        self._means = [*earlier, mean][-self.patience - 1 :]
         if len(self._means) > 1:
             is_known = real_std > 0 and len(evaluation.real) >= MIN_REALS
             shift = math.dist(*self._means[-2:])
@@ -148,6 +150,11 @@ class HealthMonitor(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        numbers = {int: float}
+        form = {"warned": {int: str}, "recent": {str: numbers}, "means": {int: numbers}}
+        check_state("state", state, form | {"first_gradient": (float, None)})
+        if not all(state["recent"].values()):
+            raise ValueError("`recent` must have values of each statistic")
         self.warned = list(state["warned"])
         self._recent = dict(state["recent"])
         self._means = list(state["means"])
