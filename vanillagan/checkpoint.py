@@ -5,23 +5,30 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import inspect
 import io
+import itertools
+import math
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.optim import Optimizer
 
 from vanillagan._version import __version__
+from vanillagan.ema import EMA
 from vanillagan.errors import CheckpointError
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.runtime.device import resolve_device, uncompiled
-from vanillagan.validation import check_path
+from vanillagan.validation import check_path, check_state, is_like
 
 __all__ = [
     "Stateful",
@@ -41,36 +48,14 @@ VERSION = 2
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """For each older format that is read, a function that converts its content to a newer format."""
 
-CONTENT = {"version": int, "vanillagan": str, "types": dict, "states": dict}
-"""Keys of a checkpoint's content, and the type of each value."""
+TYPE = {"class": str, "config": ({str: object}, None)}
+CONTENT = {"version": int, "vanillagan": str, "types": {str: TYPE}, "states": {str: dict}}
+"""Form of a checkpoint's content."""
 
 DIGEST_SIZE = hashlib.sha256().digest_size
 
-BUILT_IN_OPTIMIZERS = {
-    cls.__module__
-    for cls in vars(torch.optim).values()
-    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
-}
-"""Modules of PyTorch's own optimizers."""
-
-SCALAR_STATES = {"step", "mu_product", "eta", "mu"}
-"""Scalar tensors that PyTorch's optimizers keep for each parameter."""
-
-ELEMENTWISE_STATES = {
-    "acc_delta",
-    "ax",
-    "exp_avg",
-    "exp_avg_sq",
-    "exp_inf",
-    "grad_avg",
-    "max_exp_avg_sq",
-    "momentum_buffer",
-    "prev",
-    "square_avg",
-    "step_size",
-    "sum",
-}
-"""Tensors of the parameter's shape that PyTorch's optimizers keep for it."""
+IMPLEMENTATION = {"capturable", "differentiable", "foreach", "fused"}
+"""Settings of how an optimizer computes, which a checkpoint does not change."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -160,7 +145,13 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     content: Any
     try:
-        content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        file = io.BytesIO(body)
+        _check_archive(path, file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if _check_primitive("content", content) > 100 * len(body):  # networks may share weights
+            raise CheckpointError(f"{path} must not have tensors of far more bytes than the file")
+    except CheckpointError:
+        raise
     except Exception as error:  # of any kind: the bytes may be anything
         raise CheckpointError(
             f"{path} is not a checkpoint: it holds something other than tensors and primitives"
@@ -186,9 +177,10 @@ def restore(objects: Mapping[str, Stateful], content: Mapping[str, Any]) -> None
             _check_fits(name, value, states[name], content["types"].get(name))
         with rollback_on_error(*objects.values()):
             for name, value in objects.items():
-                value.load_state_dict(states[name])
                 if isinstance(value, Optimizer):
-                    _match_memory_format(value)
+                    _restore_optimizer(value, states[name])
+                else:
+                    value.load_state_dict(states[name])
     except CheckpointError:
         raise
     except Exception as error:  # of any kind: a file may hold a state of another form
@@ -328,12 +320,12 @@ def _load_network(
         has_ema = name == "generator" and "ema" in states
         weights = states["ema"]["network"] if has_ema else states[name]
         if network is None:
-            network = _rebuild(path, name, content["types"][name])
+            network = _rebuild(path, name, content["types"][name], weights)
         inner = uncompiled(network)
         _check_weights(name, inner.state_dict(), weights)
         tensors = (weight for weight in weights.values() if isinstance(weight, Tensor))
-        dtypes = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
-        inner.to(next(dtypes, torch.float32)).load_state_dict(weights)
+        dtypes = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+        inner.to(reduce(torch.promote_types, dtypes or [torch.float32])).load_state_dict(weights)
     except CheckpointError:
         raise
     except Exception as error:  # of any kind: a file may hold a state of another form
@@ -341,8 +333,10 @@ def _load_network(
     return network.to(resolved).eval()
 
 
-def _rebuild(path: str | os.PathLike[str], name: str, made_from: Mapping[str, Any]) -> nn.Module:
-    """Create a network of the library from its class name and configuration."""
+def _rebuild(
+    path: str | os.PathLike[str], name: str, made_from: Mapping[str, Any], weights: Any
+) -> nn.Module:
+    """Create a network of the library from its class name and configuration, if weights fit it."""
     qualified_name, config = made_from["class"], made_from["config"]
     module_name, _, class_name = qualified_name.rpartition(".")
     what = f"{path} holds a {name} of the class {qualified_name}"
@@ -359,14 +353,40 @@ def _rebuild(path: str | os.PathLike[str], name: str, made_from: Mapping[str, An
     is_network = isinstance(network_class, type) and issubclass(network_class, nn.Module)
     if not is_network or network_class.__module__ != module_name:
         raise CheckpointError(f"{what}, which is not a network of the library")
-    try:
-        with torch.device("cpu"):
-            network: nn.Module = network_class(**config)
-    except (TypeError, ValueError) as error:  # such as a wrapper of another network
-        raise CheckpointError(
-            f"{what}, which cannot be rebuilt from {config}: pass one like it as `network`"
-        ) from error
+    # the file says how large it is: that is compared before anything of this size is allocated
+    left = iter(range(4 * len(weights)))  # a layer may register one twice
+
+    def count(*_: Any) -> None:
+        next(left)
+
+    for device in ("meta", "cpu"):
+        try:
+            with register_module_parameter_registration_hook(count), torch.device(device):
+                network: nn.Module = network_class(**config)
+        except Exception as error:  # such as a wrapper of another network
+            raise CheckpointError(
+                f"{what}, which cannot be rebuilt from {config!r:.200}: pass one like it as "
+                "`network`"
+            ) from error
+        _check_weights(name, network.state_dict(), weights)
     return network
+
+
+def _check_archive(path: Path, file: io.BytesIO) -> None:
+    """Raise unless it is a zip archive of records that do not unpack to more than its size."""
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+    file.seek(0)
+    is_stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+    size = sum(record.file_size for record in records)
+    names = {record.filename.lower() for record in records}  # PyTorch ignores the case
+    if (
+        archive.comment
+        or not is_stored
+        or size > len(file.getbuffer())
+        or len(names) < len(records)
+    ):
+        raise CheckpointError(f"{path} must have records that are uncompressed, each one once")
 
 
 def _migrate(path: Path, content: Any) -> dict[str, Any]:
@@ -381,8 +401,12 @@ def _migrate(path: Path, content: Any) -> dict[str, Any]:
             f"vanillagan {__version__} reads format {VERSION}: load it with the version that "
             "wrote it"
         )
-    if version is None or not all(isinstance(content.get(key), t) for key, t in CONTENT.items()):
-        raise CheckpointError(f"{path} is not a checkpoint: its content has another form")
+    try:
+        check_state("content", content, CONTENT)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint: its content has another form: {error}"
+        ) from error
     return dict(content)
 
 
@@ -399,7 +423,12 @@ def _config_of(network: object) -> dict[str, Any] | None:
 
 def _check_fits(name: str, value: Stateful, state: Any, made_from: Any) -> None:
     """Raise if a state is of another class or architecture than its object."""
-    if isinstance(value, nn.Module):
+    if isinstance(value, nn.Module | Optimizer) and made_from is None:
+        raise CheckpointError(f"the checkpoint does not say the class of its {name}")
+    if isinstance(value, EMA):
+        check_state(name, state, {"updates": int, "network": dict})
+        _check_weights(name, value.network.state_dict(), state["network"])
+    elif isinstance(value, nn.Module):
         _check_weights(name, value.state_dict(), state)
         expected, got = _config_of(value), made_from["config"]
         if expected is not None and got is not None and expected != got:
@@ -407,13 +436,11 @@ def _check_fits(name: str, value: Stateful, state: Any, made_from: Any) -> None:
                 f"the checkpoint's {name} has another architecture: it must be {expected}, "
                 f"got {got}"
             )
-    elif isinstance(value, Optimizer):
-        if _class_name(value) != made_from["class"]:
-            raise CheckpointError(
-                f"the checkpoint's {name} is of another class: it must be {_class_name(value)}, "
-                f"got {made_from['class']}"
-            )
-        _check_optimizer(value, state)
+    elif isinstance(value, Optimizer) and _class_name(value) != made_from["class"]:
+        raise CheckpointError(
+            f"the checkpoint's {name} is of another class: it must be {_class_name(value)}, "
+            f"got {made_from['class']}"
+        )
 
 
 def _check_names(what: str, *, expected: Mapping[str, Any], got: Mapping[str, Any]) -> None:
@@ -436,71 +463,114 @@ def _check_weights(name: str, mine: Mapping[str, Tensor], theirs: Mapping[str, T
     """Raise if the weights are of another architecture."""
     _check_names(f"weights of the {name}", expected=mine, got=theirs)
     for key, tensor in mine.items():
-        # the extra state of a module is not always a tensor
-        if isinstance(tensor, Tensor) and tensor.shape != theirs[key].shape:
+        if not isinstance(tensor, Tensor):  # the extra state of a module
+            continue
+        if not _has_dtype_of(tensor, theirs[key]):
+            got = getattr(theirs[key], "dtype", type(theirs[key]).__name__)
+            raise CheckpointError(
+                f"the checkpoint's {name} does not fit: `{key}` must be a tensor of "
+                f"{tensor.dtype}, got {got}"
+            )
+        if tensor.shape != theirs[key].shape:
             raise CheckpointError(
                 f"the checkpoint's {name} has another architecture: `{key}` must have the shape "
                 f"{tuple(tensor.shape)}, got {tuple(theirs[key].shape)}"
             )
 
 
-def _check_optimizer(optimizer: Optimizer, theirs: Mapping[str, Any]) -> None:
-    """Raise ValueError if a state tensor does not fit its parameter.
+def _has_dtype_of(mine: Tensor, theirs: object) -> bool:
+    """Return True for a dense tensor of the same dtype; floats may be of another precision."""
+    if not isinstance(theirs, Tensor) or theirs.layout != torch.strided or theirs.is_meta:
+        return False
+    both_float = mine.is_floating_point() and theirs.is_floating_point()
+    return both_float or mine.dtype == theirs.dtype
+
+
+def _restore_optimizer(optimizer: Optimizer, theirs: dict[str, Any]) -> None:
+    """Restore an optimizer's state, or raise ValueError if it does not fit.
 
     `Optimizer.load_state_dict` compares only the number of parameters in each group, and fused
     kernels read and write `parameter.numel()` elements of each state tensor without checks: one
-    that is smaller corrupts memory. States of other names are left to the optimizer, and so are
-    the optimizers of other packages, which may keep a state of any shape.
+    that is smaller corrupts memory. Optimizers of other packages may keep a state of any shape.
     """
-    mine = [group["params"] for group in optimizer.state_dict()["param_groups"]]
-    if [list(group["params"]) for group in theirs["param_groups"]] != mine:
+    mine = optimizer.state_dict()
+    check_state("state", theirs, dict.fromkeys(mine, object) | {"state": dict})
+    before, groups = mine["param_groups"], theirs["param_groups"]
+    indices = [group["params"] for group in before]
+    if [group.get("params") for group in groups] != indices:
         raise ValueError("its parameter groups must hold the same parameters as this optimizer's")
-    if not any(base.__module__ in BUILT_IN_OPTIMIZERS for base in type(optimizer).__mro__):
-        return
-    parameters = (weight for group in optimizer.param_groups for weight in group["params"])
-    for index, parameter in enumerate(parameters):
-        for key, value in theirs["state"].get(index, {}).items():
-            if not isinstance(value, Tensor) or key not in SCALAR_STATES | ELEMENTWISE_STATES:
-                continue
-            shape = torch.Size() if key in SCALAR_STATES else parameter.shape
-            if value.shape != shape:
-                raise ValueError(
-                    f"`{key}` of parameter {index} must have the shape {tuple(shape)}, "
-                    f"got {tuple(value.shape)}"
-                )
-            # an expanded or sparse tensor has the shape, but less memory than the kernels read
-            dense = value.layout == torch.strided
-            if not dense or torch.empty_like(value, device="meta").stride() != value.stride():
-                raise ValueError(f"`{key}` of parameter {index} must be a dense tensor")
+    if not theirs["state"].keys() <= set(itertools.chain(*indices)):
+        raise ValueError("it must have states of this optimizer's parameters alone")
+    # how it computes is this optimizer's choice
+    how = [{k: v for k, v in group.items() if k in IMPLEMENTATION} for group in before]
+    groups = [group | kept for group, kept in zip(groups, how, strict=True)]
+    optimizer.load_state_dict(theirs | {"param_groups": groups})
+    for old, group in zip(before, optimizer.param_groups, strict=True):
+        settings = {key: value for key, value in group.items() if key != "params"}
+        missing = optimizer.defaults.keys() & old.keys() - group.keys()
+        # schedulers add numbers, such as `initial_lr`
+        if missing or not is_like(dict.fromkeys(settings, 0.0) | old, settings):
+            raise ValueError(f"a parameter group must have settings like {old}, got {settings}")
+        for index, parameter in zip(old["params"], group["params"], strict=True):
+            if theirs["state"].get(index, {}) != {}:
+                _check_moments(optimizer, settings, parameter, index, theirs["state"][index])
+    _own_memory(optimizer)
 
 
-def _match_memory_format(optimizer: Optimizer) -> None:
-    """Lay out each state tensor in memory like its parameter.
+def _check_moments(
+    optimizer: Optimizer, settings: dict[str, Any], parameter: Tensor, index: int, theirs: Any
+) -> None:
+    """Raise unless a parameter's state is as after a step of PyTorch's class with the settings."""
+    bases = (cls for cls in type(optimizer).__mro__ if cls.__module__.startswith("torch.optim."))
+    base: Any = next(bases)
+    if base in (Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam):
+        return  # of another package, or no step on these gradients
+    names = inspect.signature(base).parameters.keys() & settings.keys() - IMPLEMENTATION
+    with torch.device("cpu"):
+        small = torch.zeros([min(n, 2) for n in parameter.shape], dtype=parameter.dtype)
+        small.grad = torch.zeros_like(small)
+        twin = base([small], **{name: settings[name] for name in names})
+        twin.step()
+    expected, is_exact = twin.state[small], type(optimizer) is base
+    if is_exact and not expected.keys() <= theirs.keys():
+        raise ValueError(f"the state of parameter {index} must have the keys {[*expected]}")
+    # one that is not expected is of settings that the run had before, such as `amsgrad`
+    for key in theirs if is_exact else theirs.keys() & expected.keys():
+        name, like = f"`{key}` of parameter {index}", expected.get(key, small)
+        if not _has_dtype_of(like, theirs[key]):
+            raise ValueError(f"{name} must be a dense tensor of {like.dtype}")
+        sizes = zip(like.shape, small.shape, parameter.shape, strict=False)
+        shape = tuple(full if n == of else n for n, of, full in sizes)
+        if theirs[key].shape != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {tuple(theirs[key].shape)}")
+        if like.dim() < small.dim() and not 0 <= float(theirs[key]) < math.inf:
+            raise ValueError(f"{name} must be a finite number, got {float(theirs[key])}")
 
-    `Optimizer.load_state_dict` keeps the strides that were saved. Fused kernels pair elements by
-    their place in memory: between contiguous and channels_last weights, those on the CPU would
-    update with the wrong moments, and those on CUDA raise (pytorch#106951).
+
+def _own_memory(optimizer: Optimizer) -> None:
+    """Copy each state tensor, with the layout of its parameter.
+
+    `Optimizer.load_state_dict` keeps the tensors that were read. Two of them may share memory, and
+    they keep the strides that were saved: fused kernels pair elements by their place in memory.
+    Between contiguous and channels_last weights, those on the CPU would update with the wrong
+    moments, and those on CUDA raise (pytorch#106951).
     """
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
-            is_like = isinstance(value, Tensor) and value.shape == parameter.shape
-            if is_like and value.stride() != parameter.stride():
-                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            if isinstance(value, Tensor):
+                like = parameter if value.shape == parameter.shape else value
+                copied = torch.empty_like(like, dtype=value.dtype, device=value.device)
+                state[key] = copied.detach().copy_(value.detach())
 
 
-def _check_primitive(place: str, value: Any) -> None:
-    """Raise unless the value can be read back by `torch.load(weights_only=True)`."""
+def _check_primitive(place: str, value: Any) -> int:
+    """Raise unless `torch.load(weights_only=True)` can read the value; return bytes of tensors."""
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_primitive(f"{place}[{key!r}]", item)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _check_primitive(f"{place}[{index}]", item)
-    elif not (
-        value is None
-        or isinstance(value, Tensor)
-        or type(value) in (bool, int, float, str, bytes)  # not NumPy's floats
-    ):
-        raise TypeError(
-            f"`{place}` must hold tensors and primitives alone, got {type(value).__name__}"
-        )
+        return sum(_check_primitive(f"{place}[{key!r}]", item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return sum(_check_primitive(f"{place}[{index}]", item) for index, item in enumerate(value))
+    if isinstance(value, Tensor):
+        return value.numel() * value.itemsize
+    if value is None or type(value) in (bool, int, float, str, bytes):  # not NumPy's floats
+        return 0
+    raise TypeError(f"`{place}` must hold tensors and primitives alone, got {type(value).__name__}")

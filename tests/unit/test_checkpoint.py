@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
+import math
 import pickle
 import warnings
 import zipfile
@@ -34,9 +36,17 @@ from vanillagan import (
     load_discriminator,
     load_generator,
 )
-from vanillagan.callbacks import LRSchedule
+from vanillagan.callbacks import (
+    BestCheckpoint,
+    Checkpoint,
+    HealthMonitor,
+    LRSchedule,
+    MetricLog,
+    SampleGrid,
+)
 from vanillagan.data import normal_latents
 from vanillagan.errors import CheckpointError
+from vanillagan.networks import TextDiscriminator, TextGenerator
 from vanillagan.networks.diffaugment import DiffAugment
 from vanillagan.player import adam
 from vanillagan.sampling import draw_samples
@@ -357,6 +367,28 @@ def test_junk_with_a_valid_checksum_is_refused(tmp_path, make_trainer, body):
     check_refused(make_trainer(), path, r"junk\.pt is not a checkpoint")
 
 
+@pytest.mark.parametrize("change", ["compressed", "twice", "shared memory", "expanded"])
+def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused(saved, make_trainer, change):
+    content, buffer = torch.load(saved, weights_only=True), io.BytesIO()
+    if change == "expanded":
+        content["states"]["x"] = {"x": torch.zeros(1).expand(1 << 40)}
+    elif change == "shared memory":
+        content["states"]["x"] = dict.fromkeys(map(str, range(1000)), torch.zeros(100_000))
+    torch.save(content, buffer)
+    compression = zipfile.ZIP_DEFLATED if change == "compressed" else zipfile.ZIP_STORED
+    archive = zipfile.ZipFile(buffer)
+    if change in ("compressed", "twice"):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", compression) as other:
+            for record in archive.infolist():
+                other.writestr(record.filename, archive.read(record))
+            if change == "twice":
+                other.writestr(archive.infolist()[0].filename.upper(), b"x")
+    body = buffer.getvalue()
+    saved.write_bytes(body + hashlib.sha256(body).digest())
+    check_refused(make_trainer(), saved, "must have records that are|must not have tensors of far")
+
+
 class Payload:
     """An object that creates a file when it is unpickled."""
 
@@ -496,6 +528,87 @@ def test_a_state_that_does_not_fit_changes_nothing(tmp_path, points, make_traine
     assert snapshot(other) == before
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("progress/step", True),
+        ("progress/step", -1),
+        ("progress/step", 2.0),
+        ("progress/step", 2**70),
+        ("progress/step_in_epoch", 9),
+        ("progress/epoch_signature", [1]),
+        ("progress/x", 1),
+        ("history/generator", torch.zeros(2)),
+        ("history/generator", torch.zeros(3).double()),
+        ("history/metrics", {"m": {"steps": torch.tensor([math.nan]), "values": torch.zeros(1)}}),
+        ("history/metrics", {"m": {"steps": torch.tensor([-1]), "values": torch.ones(1).double()}}),
+        ("run_rng/seed", -1),
+        ("run_rng/latents", torch.zeros(3)),
+        ("global_rng/ranks", []),
+        ("global_rng/ranks/0/numpy/2", 625),
+        ("global_rng/ranks/0/numpy/1/0", -1),
+        ("global_rng/ranks/0/python/2", "x"),
+        ("ema/updates", math.nan),
+        ("ema/network/layers.0.0.weight", "x"),
+        ("generator/layers.0.0.weight", "x"),
+        ("generator/layers.0.0.weight", torch.zeros(16, 8, dtype=torch.int64)),
+        ("generator/layers.0.0.weight", torch.zeros(16, 8, device="meta")),
+        ("callbacks/BestCheckpoint#1/best_value", math.nan),
+        ("callbacks/BestCheckpoint#1/best_step", None),
+        ("callbacks/MetricLog#1/last_step", "x"),
+        ("callbacks/SampleGrid#1/saved", ["../../x"]),
+        ("callbacks/HealthMonitor#1/recent", {"coverage": []}),
+        ("callbacks/HealthMonitor#1/means", [["x"]]),
+        ("callbacks/LRSchedule#1/generator", 1),
+        ("callbacks/LRSchedule#1/x", {}),
+        ("callbacks/Checkpoint#1", {"saved": ["/etc/passwd"]}),
+    ],
+)
+def test_a_value_that_a_state_never_has_is_refused(tmp_path, points, make_trainer, place, value):
+    metrics = MetricLog({"m": torch.mean}, num_samples=4, every_n_steps=1)
+    best = BestCheckpoint(tmp_path / "best.pt", monitor="m")
+    callbacks = [metrics, best, SampleGrid(tmp_path), HealthMonitor(every_n_steps=1)]
+    schedule = LRSchedule(partial(ExponentialLR, gamma=0.9), interval="step")
+    callbacks += [schedule, Checkpoint(tmp_path)]
+    trainer = make_trainer(ema=EMA(0.9), callbacks=callbacks)
+    for step in range(3):
+        trainer.train_step(points[8 * step : 8 * step + 8])
+    trainer.save(tmp_path / "run.pt")
+    content = torch.load(tmp_path / "run.pt", weights_only=True)
+    as_lists = content["states"]["global_rng"]["ranks"][0]
+    as_lists["python"] = list(as_lists["python"])
+    *path, last = place.split("/")
+    container = content["states"]
+    for key in path:
+        container = container[int(key) if isinstance(container, list) else key]
+    container[int(last) if isinstance(container, list) else last] = value
+    checkpoint.write(tmp_path / "run.pt", content)
+    check_load_refused(trainer, tmp_path / "run.pt", rf"the checkpoint's .*{place.split('/')[0]}")
+
+
+@pytest.mark.parametrize("name", ["last_epoch", "base_lrs", "gamma"])
+def test_a_scheduler_takes_no_other_state(tmp_path, points, make_trainer, name):
+    def trainer_of() -> GANTrainer:
+        return make_trainer(LRSchedule(partial(ExponentialLR, gamma=0.9), interval="step"))
+
+    trainer = trainer_of()
+    trainer.fit(points, max_steps=3, batch_size=8)
+    trainer.save(tmp_path / "run.pt")
+    content = torch.load(tmp_path / "run.pt", weights_only=True)
+    state = content["states"]["callbacks"]["LRSchedule#1"]["generator"]
+    state["optimizer"] = state["step"] = "x"
+    checkpoint.write(tmp_path / "run.pt", content)
+    resumed = trainer_of()
+    resumed.load(tmp_path / "run.pt")
+    resumed.fit(points, max_steps=4, batch_size=8)  # attributes that are no state are left out
+    state[name] = "x"
+    checkpoint.write(tmp_path / "run.pt", content)
+    resumed = trainer_of()
+    resumed.load(tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match="the checkpoint's scheduler does not fit"):
+        resumed.fit(points, max_steps=4, batch_size=8)
+
+
 # -- states of optimizers --------------------------------------------------------------------------
 
 
@@ -531,7 +644,10 @@ def test_parameter_groups_in_another_order_are_refused(tmp_path, points, make_tr
             for shape in [(), (0,), (1,), (10,), (16, 1)]
         ),
         pytest.param("step", torch.zeros(16), r"the shape \(\), got \(16,\)", id="step"),
-        pytest.param("exp_avg", torch.zeros(1).expand(16), "a dense tensor", id="expanded"),
+        pytest.param("step", torch.tensor(torch.nan), "a finite number, got nan", id="NaN"),
+        pytest.param("step", torch.tensor(-1.0), "a finite number, got -1", id="negative"),
+        pytest.param("step", 3.0, "a dense tensor of torch.float32", id="number"),
+        pytest.param("exp_avg", torch.zeros(16).long(), "a dense tensor", id="integers"),
         pytest.param("exp_avg", torch.zeros(16).to_sparse(), "a dense tensor", id="sparse"),
     ],
 )
@@ -542,7 +658,11 @@ def test_an_optimizer_state_of_another_shape_is_refused(saved, make_trainer, key
     check_load_refused(make_trainer(), saved, f"`{key}` of parameter 3 must (be|have) {message}")
 
 
-@pytest.mark.parametrize("state", [[1], {0: [1]}, None], ids=["list", "list inside", "None"])
+@pytest.mark.parametrize(
+    "state",
+    [[1], {0: [1]}, None, {99: {}}, {0: {"step": torch.tensor(3.0)}}],
+    ids=["list", "list inside", "None", "other index", "missing moments"],
+)
 def test_an_optimizer_state_of_another_form_is_refused(saved, make_trainer, state):
     content = torch.load(saved, weights_only=True)
     content["states"]["generator_optimizer"]["state"] = state
@@ -555,6 +675,51 @@ def test_groups_of_other_parameters_are_refused(saved, make_trainer):
     content["states"]["generator_optimizer"]["param_groups"][0]["params"][0] = 1
     checkpoint.write(saved, content)
     check_load_refused(make_trainer(), saved, "parameter groups must hold the same parameters")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("lr", -1.0), ("lr", "x"), ("eps", math.nan), ("betas", (0.5,)), ("amsgrad", "x"), ("x", "y")],
+)
+def test_settings_of_an_optimizer_that_it_does_not_take_are_refused(
+    saved, make_trainer, setting, value
+):
+    content = torch.load(saved, weights_only=True)
+    content["states"]["generator_optimizer"]["param_groups"][0][setting] = value
+    checkpoint.write(saved, content)
+    check_load_refused(make_trainer(), saved, "'generator_optimizer' does not fit")
+
+
+@pytest.mark.parametrize("setting", ["lr", "betas", "eps"])
+def test_a_missing_setting_of_an_optimizer_is_refused(saved, make_trainer, setting):
+    content = torch.load(saved, weights_only=True)
+    del content["states"]["generator_optimizer"]["param_groups"][0][setting]
+    checkpoint.write(saved, content)
+    check_load_refused(make_trainer(), saved, "a parameter group must have settings like")
+
+
+def test_how_an_optimizer_computes_is_not_taken_from_a_file(saved, make_trainer):
+    content = torch.load(saved, weights_only=True)
+    group = content["states"]["generator_optimizer"]["param_groups"][0]
+    group |= {"fused": "x", "foreach": True, "differentiable": True}
+    checkpoint.write(saved, content)
+    trainer = make_trainer()
+    trainer.load(saved)
+    group = trainer.g.optimizer.param_groups[0]
+    assert (group["fused"], group["foreach"], group["differentiable"]) == (True, None, False)
+
+
+def test_moments_that_share_memory_in_a_file_are_restored_as_copies(saved, make_trainer):
+    content = torch.load(saved, weights_only=True)
+    state = content["states"]["generator_optimizer"]["state"][3]
+    state["exp_avg"] = state["exp_avg_sq"]
+    content["states"]["generator_optimizer"]["state"][2]["step"] = state["step"]
+    state["exp_avg_sq"][:] = torch.ones(1).expand(16)
+    checkpoint.write(saved, content)
+    trainer = make_trainer()
+    trainer.load(saved)
+    tensors = [t for s in trainer.g.optimizer.state.values() for t in s.values()]
+    assert len({t.untyped_storage().data_ptr() for t in tensors}) == len(tensors)
 
 
 BUILT_IN = [
@@ -755,6 +920,31 @@ def test_a_config_that_no_network_takes_is_refused(saved):
     checkpoint.write(saved, content)
     with pytest.raises(CheckpointError, match=r"cannot be rebuilt from .*: pass one like it"):
         load_generator(saved)
+
+
+def test_a_network_of_other_weights_than_those_in_the_file_is_never_allocated(saved):
+    content = torch.load(saved, weights_only=True)
+    config = content["types"]["generator"]["config"]
+    config["hidden"] = (1_000_000, 1_000_000)  # 4 TB
+    checkpoint.write(saved, content)
+    with pytest.raises(CheckpointError, match="generator has another architecture"):
+        load_generator(saved)
+    config["hidden"] = (1,) * 100_000
+    checkpoint.write(saved, content)
+    with pytest.raises(CheckpointError, match="cannot be rebuilt"):
+        load_generator(saved)
+
+
+def test_all_networks_of_the_library_are_rebuilt(tmp_path):
+    networks = [
+        (TextGenerator(4, (5, 3), channels=4), TextDiscriminator((5, 3), channels=4)),
+        (ConvGenerator(4, (1, 8, 8), base_channels=4), ConvDiscriminator((1, 8, 8))),
+    ]
+    for generator, discriminator in networks:
+        trainer = GANTrainer(generator, discriminator, device="cpu")
+        trainer.save(tmp_path / "run.pt")
+        assert type(load_generator(tmp_path / "run.pt")) is type(generator)
+        assert type(load_discriminator(tmp_path / "run.pt")) is type(discriminator)
 
 
 # -- load_discriminator ----------------------------------------------------------------------------
