@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.faults import files
 from tests.faults.figures import Check
 from tests.faults.numbers import numbers
 from tests.faults.soak import soak
@@ -9,4 +10,7 @@ from tests.faults.soak import soak
 CHECKS: dict[str, Check] = {
     "numbers": numbers,
     "soak": soak,
+    "damaged files": files.damaged,
+    "files with code": files.with_code,
+    "files of another content": files.of_another_content,
 }
