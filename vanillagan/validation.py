@@ -159,11 +159,18 @@ def check_choice(name: str, value: T, choices: Sequence[T]) -> T:
     return value
 
 
-def check_path(name: str, path: object) -> Path:
-    """Return `path` as a Path, with a leading `~` replaced by the home folder."""
-    if not isinstance(path, str | os.PathLike):
+def check_path(name: str, path: object, *, file: bool = False) -> Path:
+    """Return `path`, of a `file` if said, with a leading `~` replaced by the home folder."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
         raise TypeError(f"`{name}` must be a path, got {path!r:.80}")
-    return Path(path).expanduser()
+    if not text or "\0" in text:
+        raise ValueError(f"`{name}` must be a path, got {text!r:.80}")
+    result = Path(os.path.expanduser(text))  # noqa: PTH111  # "~nobody" is no error
+    is_folder = os.path.split(text)[1] in ("", ".", "..")
+    if file and (is_folder or (result.exists() and not result.is_file())):
+        raise ValueError(f"`{name}` must be a file, not a folder or device, got {text!r}")
+    return result
 
 
 def check_type(name: str, value: object, expected_type: type, expected: str) -> None:

@@ -220,10 +220,14 @@ def test_a_full_disk_keeps_the_last_checkpoint(saved, make_trainer):
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def test_a_failed_rename_leaves_no_temporary_file(tmp_path, make_trainer):
-    (tmp_path / "run.pt").mkdir()
-    with pytest.raises(OSError, match=r"run\.pt"):
-        make_trainer().save(tmp_path / "run.pt")
+@pytest.mark.parametrize("name", ["", "..", "new/", "run.pt", "a\0b", 5])
+def test_a_path_that_no_file_can_have_is_refused(tmp_path, monkeypatch, make_trainer, name):
+    monkeypatch.chdir(tmp_path)
+    Path("run.pt").mkdir()
+    with pytest.raises(
+        (ValueError, TypeError), match=r"`path` must be a (file, not a fol|path, got)"
+    ):
+        make_trainer().save(name)
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 

@@ -284,5 +284,19 @@ def test_a_path_may_be_in_the_home_folder(monkeypatch, tmp_path):
     assert check_path("path", "~/x.pt") == tmp_path / "x.pt"
     assert check_path("path", Path("~") / "x~") == tmp_path / "x~"
     assert check_path("path", "a/~") == Path("a/~")
-    with pytest.raises(TypeError, match="`path` must be a path, got 3"):
-        check_path("path", 3)
+    assert check_path("path", "~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+
+
+@pytest.mark.parametrize(
+    ("path", "error"), [(3, TypeError), (b"x", TypeError), ("", ValueError), ("a\0b", ValueError)]
+)
+def test_what_is_no_path_is_refused(path, error):
+    with pytest.raises(error, match="`path` must be a path, got "):
+        check_path("path", path)
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", "a/", "a/.", "a/..", "/dev/null", Path("..")])
+def test_a_file_is_no_folder_and_no_device(path):
+    with pytest.raises(ValueError, match="`path` must be a file, not a folder or device, got '"):
+        check_path("path", path, file=True)
+    assert check_path("path", "a/b", file=True) == Path("a/b")
