@@ -466,13 +466,7 @@ class GANTrainer(TrainerHooks):
             CheckpointError: It is not a checkpoint, is damaged, or does not fit; nothing changed.
             RuntimeError: `fit` is running: this is a hook, or another thread.
         """
-        self._thread.check("load", in_hooks=False)
-        content = checkpoint.read(path)
-        states = content["states"]
-        if self.ema is not None:  # an average that the run had not yet
-            states.setdefault("ema", EMA.initial_state(states.get("generator")))
-        with compatibility.warning_of_settings(self):
-            checkpoint.restore(self.state_objects(), content)
+        self._restore(checkpoint.read(path))
 
     def load_weights(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
         """Start from the weights of both networks in a checkpoint, such as to fine-tune them.
@@ -518,6 +512,15 @@ class GANTrainer(TrainerHooks):
         compatibility.check_classes(data, self.generator)
         self.progress.set_data(source.sampler.signature, source.steps_per_epoch)
         return source
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        """Restore what `checkpoint.read` returned."""
+        self._thread.check("load", in_hooks=False)
+        states = content["states"]
+        if self.ema is not None:  # an average that the run had not yet
+            states.setdefault("ema", EMA.initial_state(states.get("generator")))
+        with compatibility.warning_of_settings(self):
+            checkpoint.restore(self.state_objects(), content)
 
     def _is_done(self) -> bool:
         # all ranks call it at the same points, and learn of a stop on any of them

@@ -16,6 +16,7 @@ from vanillagan.callbacks.metric_log import MetricLog
 from vanillagan.divergence import find_divergence
 from vanillagan.errors import CheckpointError
 from vanillagan.results import StepResult
+from vanillagan.runtime.atomic_file import warn_if_it_fails
 from vanillagan.trainer import GANTrainer
 from vanillagan.validation import (
     check_choice,
@@ -36,7 +37,9 @@ class Checkpoint(Callback):
     """Save `<folder>/step-<steps done>.pt` regularly and at the end of `fit`; keep the newest.
 
     With `StopOnSignal`, Ctrl-C ends `fit` and so saves the run. A run that has diverged, in weights
-    or any other part of its state, is not saved, so that the last good checkpoint stays.
+    or any other part of its state, is not saved, so that the last good checkpoint stays. If a
+    checkpoint cannot be written, as on a full disk, the first and the last of a run raise the
+    error; training continues with a warning after the others.
 
     Only files of this run are counted and deleted: those that it saved and, after `resume`, those
     in `folder` up to the step that it resumed from. Any other run, also one that continues a
@@ -90,8 +93,9 @@ class Checkpoint(Callback):
     def resume(self, trainer: GANTrainer) -> Path | None:
         """Load the newest intact checkpoint in the folder, the same one on all ranks.
 
-        Damaged files are skipped with a warning. In a distributed run all ranks call it, and the
-        folder must be readable by all of them.
+        The newest is the one that was written last: another run may have left later steps. Damaged
+        files are skipped with a warning. In a distributed run all ranks call it, and the folder
+        must be readable by all of them.
 
         Args:
             trainer: A trainer with the same networks, optimizers and callbacks as the saved one.
@@ -104,12 +108,12 @@ class Checkpoint(Callback):
         """
         # rank 0 decides for all ranks, which so have the same files
         steps = self._find_steps() if trainer.distributed.rank == 0 else []
-        intact = (step for step in reversed(steps) if _is_intact(self._path(step)))
-        newest, steps = trainer.distributed.all_gather((next(intact, None), steps))[0]
+        newest, content = self._read_newest(steps)
+        newest, steps = trainer.distributed.all_gather((newest, steps))[0]
         if newest is None:
             return None
         path = self._path(newest)
-        trainer.load(path)
+        trainer._restore(content or checkpoint.read(path))
         self._trainer = weakref.ref(trainer)
         self._steps = {step for step in steps if step <= newest}
         if trainer.distributed.rank == 0:
@@ -117,9 +121,10 @@ class Checkpoint(Callback):
         return path
 
     def on_fit_start(self, trainer: GANTrainer) -> None:
-        """Forget the files of another run, and those of steps after an earlier checkpoint."""
+        """Forget files of other runs and of later steps; delete those that a kill left."""
         self._serve(trainer)
         self._steps = {step for step in self._steps if step <= trainer.progress.step}
+        self._delete_old(trainer)
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Save if a checkpoint by steps is due."""
@@ -134,7 +139,7 @@ class Checkpoint(Callback):
     def on_fit_end(self, trainer: GANTrainer) -> None:
         """Save the last step, unless it is saved already."""
         if trainer.progress.step not in self._steps:
-            self._save(trainer)
+            self._save(trainer, is_last=True)
 
     def _serve(self, trainer: GANTrainer) -> None:
         """Forget the files of another trainer's run."""
@@ -145,12 +150,23 @@ class Checkpoint(Callback):
         return self.folder / f"step-{step:08d}.pt"
 
     def _find_steps(self) -> list[int]:
-        """Return the steps of all checkpoints in the folder, in ascending order."""
+        """Return the steps of all checkpoints in the folder, in the order they were written."""
         files = (path for path in self.folder.glob("step-*.pt") if path.is_file())
-        matches = (FILE_NAME.fullmatch(path.name) for path in files)
-        return sorted(int(match[1]) for match in matches if match)
+        matches = ((path, FILE_NAME.fullmatch(path.name)) for path in files)
+        found = sorted((path.stat().st_mtime_ns, int(match[1])) for path, match in matches if match)
+        return [step for _, step in found]
 
-    def _save(self, trainer: GANTrainer) -> None:
+    def _read_newest(self, steps: list[int]) -> tuple[int | None, dict[str, Any]]:
+        """Return the last of the steps whose file is intact, and its content."""
+        for step in reversed(steps):
+            try:
+                return step, checkpoint.read(self._path(step))
+            # warned of for each file
+            except (CheckpointError, OSError) as error:  # noqa: PERF203
+                warnings.warn(f"skipping {self._path(step)}: {error}", stacklevel=3)
+        return None, {}
+
+    def _save(self, trainer: GANTrainer, *, is_last: bool = False) -> None:
         self._serve(trainer)
         step = trainer.progress.step
         fault = find_divergence(trainer.state_objects())
@@ -161,8 +177,12 @@ class Checkpoint(Callback):
                 stacklevel=2,
             )
             return
-        trainer.save(self._path(step))
-        self._steps.add(step)
+        if _save(trainer, self._path(step), must_succeed=is_last or not self._steps):
+            self._steps.add(step)
+            self._delete_old(trainer)
+
+    def _delete_old(self, trainer: GANTrainer) -> None:
+        """Delete the files of this run beyond `keep`."""
         for old in sorted(self._steps)[: -self.keep]:
             self._steps.remove(old)
             if trainer.distributed.rank == 0:
@@ -171,6 +191,8 @@ class Checkpoint(Callback):
 
 class BestCheckpoint(Callback):
     """Save a checkpoint whenever a metric in the history is better than ever before in the run.
+
+    If it cannot be written, the first raises the error; training continues after the others.
 
     Args:
         path: File to write, replaced at each improvement.
@@ -196,7 +218,7 @@ class BestCheckpoint(Callback):
         mode: Literal["min", "max"] = "min",
     ) -> None:
         check_type("monitor", monitor, str, "the name of a metric")
-        self.path = check_path("path", path)
+        self.path = check_path("path", path, file=True)
         self.monitor = monitor
         self.mode = check_choice("mode", mode, ("min", "max"))
         self.best_value: float | None = None
@@ -250,9 +272,10 @@ class BestCheckpoint(Callback):
         newest = trainer.history.last_metric(self.monitor)
         if newest is None or not self._is_better(newest[1]):
             return
+        is_first = self.best_step is None
         with checkpoint.rollback_on_error(self):
             self.best_step, self.best_value = newest
-            trainer.save(self.path)
+            _save(trainer, self.path, must_succeed=is_first)
 
     def _is_better(self, value: float) -> bool:
         if self.best_value is None:
@@ -260,11 +283,10 @@ class BestCheckpoint(Callback):
         return value < self.best_value if self.mode == "min" else value > self.best_value
 
 
-def _is_intact(path: Path) -> bool:
-    """Return True if the checkpoint can be read; warn otherwise."""
-    try:
-        checkpoint.read(path)
-    except (CheckpointError, OSError) as error:
-        warnings.warn(f"skipping {path}: {error}", stacklevel=4)
-        return False
-    return True
+def _save(trainer: GANTrainer, path: Path, *, must_succeed: bool) -> bool:
+    """Save a checkpoint; return False on all ranks, with a warning, if it cannot be written."""
+    if must_succeed:
+        trainer.save(path)
+        return True
+    is_saved = warn_if_it_fails(lambda: trainer.save(path), path)
+    return not trainer.distributed.any(not is_saved)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -206,6 +209,94 @@ def test_going_back_forgets_the_later_files(tmp_path):
     assert steps_in(tmp_path) == [8, 10]
 
 
+@pytest.mark.parametrize("last", [4, 6])
+def test_files_that_a_kill_left_are_deleted_when_the_run_is_resumed(tmp_path, last):
+    kept = Checkpoint(tmp_path, every_n_steps=1, keep=9)
+    train(make_trainer(kept), 4)
+    (tmp_path / f".vanillagan-{0:016x}.tmp").write_bytes(b"half")
+    callback = Checkpoint(tmp_path, every_n_steps=1, keep=2)
+    trainer = make_trainer(callback)
+    callback.resume(trainer)
+    assert len(list(tmp_path.glob("step-*"))) == 4
+    if last == 4:  # nothing is left to train or to save
+        with pytest.warns(UserWarning, match="nothing left to do"):
+            train(trainer, last)
+        assert len(list(tmp_path.glob("step-*"))) == 2
+    else:
+        train(trainer, last)
+        assert steps_in(tmp_path) == [5, 6]
+
+
+# -- Checkpoint: files that cannot be written ------------------------------------------------------
+
+
+@contextmanager
+def full_disk(size: int = 100) -> Iterator[None]:
+    """Limit the size of files, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+class FullFrom(Callback):
+    """Fill the disk after a step, and free it after another one."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last, self.stack = first, last, ExitStack()
+
+    def on_step_end(self, trainer, result):
+        if trainer.progress.step == self.first:
+            self.stack.enter_context(full_disk())
+        if trainer.progress.step == self.last:
+            self.stack.close()
+
+    def on_exception(self, trainer, error):
+        self.stack.close()
+
+
+def test_training_goes_on_with_a_warning_when_the_disk_is_full(tmp_path):
+    callback = Checkpoint(tmp_path, every_n_steps=2, keep=1)
+    trainer = make_trainer(FullFrom(3, 7), callback)
+    with pytest.warns(UserWarning, match=r"not written: .*step-0000000[46]\.pt") as warned:
+        train(trainer, 8)
+    assert len(warned) == 2
+    assert steps_in(tmp_path) == [8]
+
+
+def test_the_first_and_the_last_checkpoint_raise_the_error(tmp_path):
+    for steps, first in ((4, 1), (5, 3)):
+        trainer = make_trainer(FullFrom(first, 9), Checkpoint(tmp_path, every_n_steps=2))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(OSError, match=r"step-0000000[25]\.pt"):
+                train(trainer, steps)
+    assert steps_in(tmp_path) == [2]
+
+
+def test_a_full_disk_stops_training_by_choice(tmp_path):
+    trainer = make_trainer(FullFrom(3, 9), Checkpoint(tmp_path, every_n_steps=2))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "not written")
+        with pytest.raises(UserWarning, match=r"step-00000004\.pt"):
+            train(trainer, 8)
+    assert steps_in(tmp_path) == [2]
+
+
+def test_all_ranks_know_that_a_checkpoint_could_not_be_written(tmp_path, monkeypatch):
+    callback = Checkpoint(tmp_path, every_n_steps=1, keep=1)
+    trainer = train(make_trainer(callback), 2)
+    monkeypatch.setattr(trainer.distributed, "rank", 1)
+    answers = iter([False, True])  # has a rank diverged, could one not write?
+    monkeypatch.setattr(trainer.distributed, "any", lambda flag: next(answers))
+    trainer.progress.step = 3
+    callback._save(trainer)
+    assert callback.latest == tmp_path / name_of(2)
+
+
 def test_latest_exists(tmp_path):
     callback = Checkpoint(tmp_path, every_n_steps=2)
     train(make_trainer(callback), 4)
@@ -264,6 +355,27 @@ def test_resume_skips_damaged_files(tmp_path):
     train(trainer, 8)
     assert steps_in(tmp_path) == [6, 8]
     assert Checkpoint(tmp_path).resume(make_trainer(Checkpoint(tmp_path))) == damaged[1]
+
+
+def test_resume_takes_the_run_that_wrote_last(tmp_path):
+    train(make_trainer(Checkpoint(tmp_path, every_n_steps=10, keep=9)), 30)
+    train(make_trainer(Checkpoint(tmp_path, every_n_steps=10), weights=1), 12)
+    callback = Checkpoint(tmp_path)
+    assert callback.resume(make_trainer(callback)) == tmp_path / name_of(12)
+
+
+def test_resume_reads_a_file_once(tmp_path, monkeypatch):
+    train(make_trainer(Checkpoint(tmp_path, every_n_steps=2)), 4)
+    read, paths = checkpoint.read, []
+
+    def count(path):
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, "read", count)
+    callback = Checkpoint(tmp_path)
+    callback.resume(make_trainer(callback))
+    assert paths == [tmp_path / name_of(4)]
 
 
 def test_resume_refuses_a_checkpoint_that_does_not_fit(tmp_path):
@@ -363,6 +475,17 @@ def test_a_failed_save_leaves_the_best_as_it_was(tmp_path):
     with pytest.raises(OSError, match="file"):
         train(make_trainer(callback, Record(1.0)), 1)
     assert (callback.best_value, callback.best_step) == (None, None)
+
+
+def test_a_later_best_that_cannot_be_written_is_left_out(tmp_path):
+    callback = best(tmp_path)
+    trainer = make_trainer(FullFrom(2, 4), callback, Record(3.0, 2.0, 4.0, 5.0, 1.0))
+    with pytest.warns(UserWarning, match=r"not written: .*best\.pt") as warned:
+        train(trainer, 3)
+    assert len(warned) == 1  # it is not tried again with the weights of step 3
+    assert checkpoint.read(callback.path)["states"]["progress"]["step"] == 1
+    train(trainer, 5)
+    assert checkpoint.read(callback.path)["states"]["progress"]["step"] == 5
 
 
 def test_a_new_run_forgets_the_best(tmp_path):
