@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import warnings
+from contextlib import suppress
 from typing import Any, TextIO
 
 from vanillagan.callback import Callback
-from vanillagan.errors import require
+from vanillagan.errors import require, stacklevel_of_user
 from vanillagan.results import StepResult
+from vanillagan.runtime import atomic_file
+from vanillagan.runtime.atomic_file import warn_if_it_fails
 from vanillagan.trainer import GANTrainer
 from vanillagan.validation import check_integer, check_path
 
@@ -22,8 +27,9 @@ class CSVLog(Callback):
     first recorded; one that is recorded between two rows, as at the end of an epoch, has a row of
     its own. `pandas.read_csv(path)` reads the file.
 
-    After a resume the file is continued; rows of steps after the checkpoint are removed. A new run
-    replaces the file.
+    After a resume the file is continued; rows of steps after the checkpoint are removed, and those
+    that a power failure has damaged. A new run replaces the file. Rows that cannot be written, as
+    on a full disk, are a warning.
 
     Args:
         path: File to write; missing folders are created.
@@ -32,10 +38,11 @@ class CSVLog(Callback):
     """
 
     main_process_only = True
-    priority = 3
+    # before `Checkpoint`: a run that is resumed from a checkpoint has the row of its step
+    priority = 2
 
     def __init__(self, path: str | os.PathLike[str], *, every_n_steps: int = 100) -> None:
-        self.path = check_path("path", path)
+        self.path = check_path("path", path, file=True)
         self.every_n_steps = check_integer("every_n_steps", every_n_steps, minimum=1)
         self._file: TextIO | None = None
         self._columns: list[str] = []
@@ -48,9 +55,8 @@ class CSVLog(Callback):
         self._columns = list(rows[0]) if rows else []
         # those recorded after the last row and before the checkpoint are still to be written
         self._metrics = NewMetrics(
-            {name: sum(bool(row.get(name)) for row in rows) for name in trainer.history.metrics}
+            {name: sum(bool(row[name]) for row in rows) for name in self._columns}
         )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._open(rows, ["step", "epoch", *SCALARS])
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
@@ -74,36 +80,53 @@ class CSVLog(Callback):
         """Write new metrics and close the file."""
         if self._file is not None:
             self._write(trainer, self._metrics.read(trainer))
-            self._file.close()
+            warn_if_it_fails(self._file.close, self.path)
             self._file = None
 
     def _write(self, trainer: GANTrainer, rows: dict[int, dict[str, float]]) -> None:
-        names = [name for row in rows.values() for name in row]
-        if not set(names) <= set(self._columns):  # a metric that is recorded for the first time
+        # the epoch of an earlier step is not known
+        epochs = {trainer.progress.step: {"epoch": trainer.progress.epoch}}
+        complete = [{"step": step, **epochs.get(step, {}), **rows[step]} for step in sorted(rows)]
+        warn_if_it_fails(lambda: self._append(complete), self.path)
+
+    def _append(self, rows: list[dict[str, Any]]) -> None:
+        names = [name for row in rows for name in row]
+        # a metric that is recorded for the first time, or a file that someone has moved away
+        if not set(names) <= set(self._columns) or not self.path.exists():
             self._open(self._rows(), names)
-        writer = csv.DictWriter(self._file, self._columns)  # type: ignore[arg-type]
-        for step in sorted(rows):
-            # the epoch of an earlier step is not known
-            now = {"epoch": trainer.progress.epoch} if step == trainer.progress.step else {}
-            writer.writerow({"step": step, **now, **rows[step]})
+        csv.DictWriter(self._file, self._columns).writerows(rows)  # type: ignore[arg-type]
         self._file.flush()  # type: ignore[union-attr]
 
     def _open(self, rows: list[dict[str, str]], names: list[str]) -> None:
-        """Open the file anew, with the rows given and columns of more names."""
-        if self._file is not None:
-            self._file.close()
-        self._columns = list(dict.fromkeys([*self._columns, *names]))
-        self._file = self.path.open("w", newline="")
-        writer = csv.DictWriter(self._file, self._columns)
+        """Replace the file by one with the rows given and columns of more names, and open it."""
+        columns = list(dict.fromkeys([*self._columns, *names]))
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, columns)
         writer.writeheader()
         writer.writerows(rows)
-        self._file.flush()
+        atomic_file.write(self.path, table.getvalue().encode())
+        replaced, self._columns = self._file, columns
+        self._file = self.path.open("a", newline="", encoding="utf-8")
+        if replaced is not None:
+            replaced.close()
 
     def _rows(self) -> list[dict[str, str]]:
+        """Return the rows that are whole: a power failure may leave half of one, or NUL bytes."""
         if not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        *lines, cut_off = self.path.read_bytes().decode(errors="replace").split("\n")
+        columns = next(csv.reader(lines[:1]), [])
+        rows = []
+        for line in lines[1:]:
+            with suppress(ValueError, KeyError, csv.Error):
+                row = dict(zip(columns, next(csv.reader([line]), []), strict=True))
+                int(row["step"]), [float(value) for value in row.values() if value]
+                rows.append(row)
+        left_out = len(lines[1:]) - len(rows) + bool(cut_off)
+        if left_out:
+            message = f"{self.path}: left out {left_out} lines that cannot be read"
+            warnings.warn(message, stacklevel=stacklevel_of_user())
+        return rows
 
 
 class TensorBoardLog(Callback):
@@ -126,7 +149,7 @@ class TensorBoardLog(Callback):
     """
 
     main_process_only = True
-    priority = 3
+    priority = 2
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.callbacks import Record, train
+from tests.helpers.callbacks import At, Record, train
 from tests.helpers.trainers import make_trainer as make_trainer_of
 from vanillagan import R1, Callback
-from vanillagan.callbacks import CSVLog, TensorBoardLog
+from vanillagan.callbacks import Checkpoint, CSVLog, TensorBoardLog
 from vanillagan.errors import MissingExtraError
 
 make_trainer = partial(make_trainer_of, shape=(1, 4, 4))
@@ -71,6 +72,108 @@ def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path):
     resumed.load(tmp_path / "run.pt")
     train(resumed, 2)
     assert halves.read_text() == whole.read_text()
+
+
+def resumed_after(path: Path, damage: Any) -> list[dict[str, str]]:
+    """Return the rows of a run of 8 steps that is resumed at step 6, after damage to the table."""
+    first = train(make_trainer(CSVLog(path, every_n_steps=1)), max_steps=6)
+    first.save(path.with_name("run.pt"))
+    path.write_bytes(damage(path.read_bytes()))
+    second = make_trainer(CSVLog(path, every_n_steps=1))
+    second.load(path.with_name("run.pt"))
+    train(second, 2)
+    return rows_of(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "lost"),
+    [
+        (lambda table: table[:-3], [6]),  # half a row, as of 0.0002
+        (lambda table: table[:-40], [6]),
+        (lambda table: table + b"\0" * 20, []),  # what a power failure leaves
+        (lambda table: table + b"\0" * 500_000, []),
+        (lambda table: table + b'7,0,"\xff\xff', []),
+        (lambda table: table.replace(b"\n4,", b"\n\0\0"), [4]),
+        (lambda table: table.replace(b"\n4,", b"\n4,x"), [4]),
+        (lambda table: table.replace(b"\n4,", b"\n4,4,"), [4]),
+        (lambda table: table.replace(b"\n4,", b"\n\n4,"), []),
+    ],
+)
+def test_rows_that_cannot_be_read_are_cut_off_and_the_others_kept(tmp_path, damage, lost):
+    with pytest.warns(UserWarning, match=r"log\.csv: left out 1 lines that cannot be read"):
+        rows = resumed_after(tmp_path / "log.csv", damage)
+    assert [int(row["step"]) for row in rows] == [step for step in range(1, 9) if step not in lost]
+    assert all(row["generator_lr"] == "0.0002" for row in rows)
+
+
+def test_an_empty_table_is_continued(tmp_path):
+    rows = resumed_after(tmp_path / "log.csv", lambda table: b"")
+    assert [row["step"] for row in rows] == ["7", "8"]
+
+
+def test_rows_are_kept_if_the_table_cannot_be_replaced(tmp_path, monkeypatch):
+    """As if it was killed there."""
+    path = tmp_path / "log.csv"
+    first = train(make_trainer(CSVLog(path, every_n_steps=1)), max_steps=6)
+    first.save(tmp_path / "run.pt")
+    before = path.read_bytes()
+    second = make_trainer(CSVLog(path, every_n_steps=1))
+    second.load(tmp_path / "run.pt")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=str(path)):
+        train(second, 2)
+    assert path.read_bytes() == before
+
+
+def test_a_metric_that_the_checkpoint_has_not_yet_has_one_row(tmp_path):
+    path = tmp_path / "log.csv"
+
+    def make() -> Any:
+        return make_trainer(Record(*range(9)), CSVLog(path, every_n_steps=3))
+
+    trainer = make()
+    trainer.callbacks[0].on_step_end = lambda *_: None
+    train(trainer, max_steps=3)
+    trainer.save(tmp_path / "run.pt")
+    # recorded and written after the checkpoint, of its last step
+    trainer.history.record(3, {"m": 2.0})
+    trainer.callbacks[1].on_fit_start(trainer)
+    trainer.callbacks[1].on_fit_end(trainer)
+    resumed = make()
+    resumed.load(tmp_path / "run.pt")
+    resumed.history.record(3, {"m": 2.0})
+    train(resumed, max_steps=4)
+    rows = [(row["step"], row["m"]) for row in rows_of(path)]
+    assert rows == [("3", ""), ("3", "2.0"), ("4", "3.0")]
+
+
+def test_training_goes_on_if_rows_cannot_be_written(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "log.csv"
+
+    def fill(trainer):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, limits[1]))
+
+    def free(trainer):
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    log = CSVLog(path, every_n_steps=1)
+    with pytest.warns(UserWarning, match=r"not written: .*log\.csv: File too large"):
+        train(make_trainer(At(2, fill), At(5, free), log), max_steps=8)
+    rows = rows_of(path)
+    assert {"1", "2", "6", "7", "8"} <= {row["step"] for row in rows}
+    assert all(row["generator_lr"] == "0.0002" for row in rows)
+
+
+def test_the_row_of_a_step_is_written_before_its_checkpoint(tmp_path):
+    log, checkpoint = CSVLog(tmp_path / "log.csv"), Checkpoint(tmp_path)
+    assert log.priority < checkpoint.priority
+    assert TensorBoardLog.priority < checkpoint.priority
 
 
 def test_a_new_run_replaces_the_file(tmp_path):
