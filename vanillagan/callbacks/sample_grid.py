@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor
 from vanillagan.callback import Callback
 from vanillagan.callbacks.pictures import GAP, caption, tile
 from vanillagan.results import StepResult
+from vanillagan.runtime import atomic_file
+from vanillagan.runtime.atomic_file import warn_if_it_fails
 from vanillagan.trainer import GANTrainer
 from vanillagan.validation import check_integer, check_path, check_state
 
@@ -23,7 +26,7 @@ class SampleGrid(Callback):
     """Save a square grid of samples, `<folder>/<steps done>.png`, always from the same latents.
 
     One is saved before the first step, every `every_n_steps` steps, and at the end. A conditional
-    generator shows its classes in turn.
+    generator shows its classes in turn. A grid that cannot be written is a warning.
 
     Args:
         folder: Folder of the images; created if it is missing.
@@ -110,7 +113,7 @@ class SampleGrid(Callback):
                 width = (image.width - GAP) // self.side + (GAP if step == shown[-1] else 0)
                 columns.append(np.asarray(image)[:, :width])
         strip = Image.fromarray(np.concatenate(columns, axis=1))
-        path = check_path("path", path)
+        path = check_path("path", path, file=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         caption(strip, [f"step {n:,}" for n in shown], [f"{n:,}" for n in shown]).save(path)
 
@@ -135,9 +138,10 @@ class SampleGrid(Callback):
                 "`SampleGrid` must have images of shape (1 or 3, height, width), got "
                 f"{tuple(images.shape[1:])} (pass `transform`, which maps samples to images)"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tile(images, columns=self.side, scale=self.scale).save(self._path(step))
-        self.saved.append(step)
+        data, path = io.BytesIO(), self._path(step)
+        tile(images, columns=self.side, scale=self.scale).save(data, "PNG")
+        if warn_if_it_fails(lambda: atomic_file.write(path, data.getbuffer()), path):
+            self.saved.append(step)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"{step}.png"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.helpers.callbacks import train
+from tests.helpers.callbacks import At, train
 from tests.helpers.trainers import make_trainer as make_trainer_of
 from vanillagan.callbacks import SampleGrid
 
@@ -42,6 +42,19 @@ def test_a_resumed_run_adds_to_the_grids(tmp_path):
     train(second, 2)
     assert names(tmp_path / "images") == ["0.png", "3.png", "5.png", "6.png", "8.png"]
     assert grid.saved == [0, 3, 5, 6, 8]
+
+
+def test_training_goes_on_if_a_grid_cannot_be_written(tmp_path):
+    (tmp_path / "images").write_text("a file")
+    grid = SampleGrid(tmp_path / "images", every_n_steps=2)
+
+    def free(trainer):
+        (tmp_path / "images").unlink()
+
+    with pytest.warns(UserWarning, match=r"not written: .*/images/[02]\.png"):
+        train(make_trainer(grid, At(3, free)), max_steps=4)
+    assert grid.saved == [4]
+    assert names(tmp_path / "images") == ["4.png"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
