@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from tests.faults import files
+from tests.faults.disk import check_disk
 from tests.faults.figures import Check
+from tests.faults.kills import check_kills
 from tests.faults.numbers import numbers
 from tests.faults.soak import soak
 
 CHECKS: dict[str, Check] = {
-    "numbers": numbers,
-    "soak": soak,
+    "kills": check_kills,
     "damaged files": files.damaged,
     "files with code": files.with_code,
     "files of another content": files.of_another_content,
+    "disk": check_disk,
+    "numbers": numbers,
+    "soak": soak,
 }

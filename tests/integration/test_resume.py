@@ -5,9 +5,7 @@ Run as a script, this file is that new process.
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -164,26 +162,6 @@ def resume_all(folder: Path) -> None:
     torch.save(errors, folder / "errors.pt")
 
 
-def save_and_die(folder: Path) -> None:
-    """Fork processes that save without a pause, kill each, and keep the file that it leaves."""
-    path = folder / "run.pt"
-    trainer = make_trainer((1, 28, 28))
-    trainer.save(path)
-    for number in range(8):
-        before = path.stat().st_mtime_ns
-        child = os.fork()
-        if child == 0:
-            while True:
-                trainer.progress.step += 1
-                trainer.save(path)
-        while path.stat().st_mtime_ns == before:
-            time.sleep(0.001)
-        time.sleep(0.003 * number)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        shutil.copy(path, folder / f"left-{number}.pt")
-
-
 class SlowSteps(Callback):
     def on_step_end(self, trainer, result):
         print(trainer.progress.step, flush=True)
@@ -206,8 +184,7 @@ def states_of(path: Path) -> dict[str, Any]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder in which this process has saved runs, and a new one has resumed them.
 
-    The new process resumes every case, leaves checkpoints of processes that it killed, and trains
-    until a Ctrl-C.
+    The new process resumes every case, and trains until a Ctrl-C.
     """
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("resume")
@@ -239,18 +216,6 @@ def test_resume_in_a_new_process_is_exact(folder, name, moment):
     assert whole["progress"]["step"] == 2 * half["progress"]["step"] == 2 * MOMENTS[moment]
     assert set(whole) >= {"ema", "global_rng", "history", "run_rng", "callbacks"}
     assert differences(resumed, whole) == []
-
-
-@pytest.mark.slow
-def test_a_process_killed_while_saving(folder):
-    weights = states_of(folder / "left-0.pt")["generator"]
-    steps = []
-    for number in range(8):
-        trainer = make_trainer((1, 28, 28))
-        trainer.load(folder / f"left-{number}.pt")
-        steps.append(trainer.progress.step)
-        assert differences(trainer.generator.state_dict(), weights) == []
-    assert min(steps) >= 1
 
 
 @pytest.mark.slow
@@ -294,5 +259,5 @@ def test_other_batches_restart_the_epoch(tmp_path, k, batch_size):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for task in (resume_all, save_and_die, train_until_signal):
+    for task in (resume_all, train_until_signal):
         task(Path(sys.argv[1]))
