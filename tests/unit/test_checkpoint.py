@@ -571,12 +571,12 @@ def test_a_state_that_does_not_fit_changes_nothing(tmp_path, points, make_traine
 def test_a_value_that_a_state_never_has_is_refused(tmp_path, points, make_trainer, place, value):
     metrics = MetricLog({"m": torch.mean}, num_samples=4, every_n_steps=1)
     best = BestCheckpoint(tmp_path / "best.pt", monitor="m")
-    callbacks = [metrics, best, SampleGrid(tmp_path), HealthMonitor(every_n_steps=1)]
+    grid = SampleGrid(tmp_path, transform=lambda points: points.view(-1, 1, 1, 2))
+    callbacks = [metrics, best, grid, HealthMonitor(every_n_steps=1)]
     schedule = LRSchedule(partial(ExponentialLR, gamma=0.9), interval="step")
     callbacks += [schedule, Checkpoint(tmp_path)]
     trainer = make_trainer(ema=EMA(0.9), callbacks=callbacks)
-    for step in range(3):
-        trainer.train_step(points[8 * step : 8 * step + 8])
+    trainer.fit(points, max_steps=3, batch_size=8)
     trainer.save(tmp_path / "run.pt")
     content = torch.load(tmp_path / "run.pt", weights_only=True)
     as_lists = content["states"]["global_rng"]["ranks"][0]
