@@ -13,11 +13,13 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = [
     "ReadOnly",
+    "check_bool",
     "check_choice",
     "check_condition",
     "check_every",
@@ -73,6 +75,13 @@ class ReadOnly(Generic[T]):
                 f"`{self.name}` of a {type(instance).__name__} can't be replaced: {self.remedy}"
             )
         vars(instance)[self.name] = value
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return `value` as a bool if it is one; any other value, such as "no", could count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, got {value!r:.80}")
+    return bool(value)
 
 
 def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> int:

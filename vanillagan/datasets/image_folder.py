@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from vanillagan.batch import channels_first
 from vanillagan.data.in_memory import ByteImages
-from vanillagan.validation import check_choice, check_path, check_size
+from vanillagan.validation import check_bool, check_choice, check_integer, check_path, check_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
 __all__ = ["image_folder"]
 
 Mode: TypeAlias = Literal["RGB", "L"]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Formats that are read. Pillow would hand PostScript to Ghostscript, a program of its own."""
+
+MOST_PIXELS = 2**27
+"""Largest number of pixels of an image, about 11,500 x 11,500: a file of 21 kB can claim more."""
+
+LARGE = 2**23
+"""Largest number of pixels of an image that is decoded beside others; the rest is one at a time.
+
+In each of many threads a large image would leave the allocator hundreds of MB.
+"""
 
 WHITES = (255, 1023, 4095, 65535)
 """Largest values of the depths that 16-bit images are used for: 8, 10, 12 and 16 bits."""
@@ -40,8 +54,11 @@ def image_folder(
 
     Each image is rotated by its EXIF orientation, composited on white if it is transparent,
     cropped to the center at the requested aspect ratio, and resized with antialiasing. The first
-    frame of an animation is read. Files that cannot be read as images are skipped, and counted in
-    one warning. Hidden files and folders (with a leading dot) are ignored, and links are followed.
+    frame of an animation is read. Hidden files and folders (with a leading dot) are ignored, and
+    links are followed.
+
+    PNG, JPEG, WebP, GIF, BMP, TIFF and PPM files of up to 2**27 pixels are read, whatever their
+    names. All other files, and those that are damaged, are skipped and counted in one warning.
 
     16-bit grayscale images share one scale: white is the smallest of 255, 1023, 4095 and 65535 that
     no value of any of them exceeds, so that 12-bit values in 16-bit files keep their range. Images
@@ -63,47 +80,50 @@ def image_folder(
         ValueError, TypeError: An argument is invalid, or no file in the folder can be read.
     """
     height, width = check_size(size)
-    check_choice("channels", channels, (3, 1))
+    channels = check_choice("channels", check_integer("channels", channels, minimum=1), (3, 1))
+    labels = check_bool("labels", labels)
     root = check_path("root", root)
     if not root.is_dir():
         raise NotADirectoryError(f"`root` must be a folder of images, got {str(root)!r}")
     paths = list(_visible_files(root))
     parent = root if labels else None
     read = partial(_try_to_read, size=(height, width), channels=channels, no_class=parent)
-    images = torch.empty(len(paths), channels, height, width, dtype=torch.uint8)
-    count, broken, kept = 0, [], list[Path]()
+    # it grows in place, while a tensor for all files would ask for the memory of those skipped, and
+    # a list of images for twice the memory
+    read_bytes = bytearray()
+    broken, kept = [], list[Path]()
     deep: dict[int, Tensor] = {}  # 16-bit images, whose scale is known when all are read
     largest = 0
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")  # of Pillow, for flawed files that it can read
-        for path, image in zip(paths, pool.map(read, paths), strict=True):
-            if isinstance(image, str):
-                broken.append(f"{path.relative_to(root)} ({image})")
+        for path, image in zip(paths, pool.map(partial(read, most=LARGE), paths), strict=True):
+            image = image or read(path)
+            if not isinstance(image, tuple):
+                broken.append(f"{str(path.relative_to(root))!r} ({image})")
                 continue
             pixels, maximum = image
-            if pixels.dtype == torch.uint8:
-                images[count] = pixels
-            else:
-                deep[count], largest = pixels, max(largest, maximum)
+            if pixels.dtype != torch.uint8:
+                deep[len(kept)], largest = pixels, max(largest, maximum)
+            read_bytes += pixels.to(torch.uint8).numpy().tobytes()
             kept.append(path)
-            count += 1
-    if not count:
+    if not kept:
         first = f", the first of them {broken[0]}" if broken else ""
         raise ValueError(
             f"`root` must contain images, got {str(root)!r} with {len(paths)} files, none of which "
             f"can be read as an image{first}"
         )
+    images = torch.frombuffer(read_bytes, dtype=torch.uint8).view(-1, channels, height, width)
     white = next(value for value in WHITES if value >= largest)
     for index, pixels in deep.items():
         images[index] = (pixels * (255 / white)).round().clamp(0, 255)
     if broken:
         warnings.warn(
-            f"skipped {len(broken)} of {len(paths)} files under {root} that cannot be read as "
-            f"images, the first of them {broken[0]}",
+            f"skipped {len(broken)} of {len(paths)} files under {str(root)!r} that cannot be read "
+            f"as images, the first of them {broken[0]}",
             stacklevel=2,
         )
     of_images, classes = _classes_of(kept, paths, root) if labels else (None, [])
-    return ByteImages(images[:count], of_images, classes=classes)
+    return ByteImages(images, of_images, classes=classes)
 
 
 def _classes_of(kept: list[Path], paths: list[Path], root: Path) -> tuple[Tensor, list[str]]:
@@ -118,47 +138,63 @@ def to_tensor(image: Image) -> Tensor:
     return channels_first(np.array(image))
 
 
-def _visible_files(folder: Path, parents: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield the files of a folder and its subfolders in the order of paths, following links."""
-    resolved = folder.resolve()
-    if resolved in parents:  # a link to a folder that it is in
-        return
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _visible_files(path, (*parents, resolved))
-        elif path.is_file():
+def _visible_files(root: Path) -> Iterator[Path]:
+    """Yield all that is no folder under `root` in the order of paths, following links."""
+    stack: list[tuple[Path, tuple[Path, ...]]] = [(root, ())]
+    while stack:
+        path, parents = stack.pop()
+        try:
+            inside = sorted(path.iterdir(), reverse=True)
+        except OSError:  # a file, a broken link, or a folder that may not be read
             yield path
+            continue
+        resolved = path.resolve()
+        if resolved not in parents:  # else a link to a folder that it is in
+            visible = [child for child in inside if not child.name.startswith(".")]
+            stack += [(child, (*parents, resolved)) for child in visible]
 
 
 def _try_to_read(
-    path: Path, *, size: tuple[int, int], channels: int, no_class: Path | None
-) -> tuple[Tensor, int] | str:
-    """Return the image and its largest value, or the reason why it cannot be read."""
+    path: Path,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    no_class: Path | None,
+    most: float = math.inf,
+) -> tuple[Tensor, int] | str | None:
+    """Return the image and its largest value, or the reason why it cannot be read.
+
+    None stands for an image of more than `most` pixels, which is left to another thread.
+    """
     if path.parent == no_class:
         return "in no class folder"
     try:
-        return _read(path, *size, channels)
+        return _read(path, *size, channels, most)
     except MemoryError:
         raise
+    except _LargeError:
+        return None
     except Exception as error:  # decoders raise errors of any type for broken files
         words = f"{type(error).__name__}: {error}".replace(str(path), path.name)
-        return words.replace("\n", " ")[:120]
+        return repr(words)[1:-1][:120]  # a name can hold what controls a terminal
 
 
-def _read(path: Path, height: int, width: int, channels: int) -> tuple[Tensor, int]:
+class _LargeError(Exception):
+    """The image has more pixels than are to be decoded here."""
+
+
+def _read(path: Path, height: int, width: int, channels: int, most: float) -> tuple[Tensor, int]:
     """Return an image as bytes, or as floats if it has 16 bits, and its largest value."""
     from PIL import Image, ImageOps
 
     mode: Mode = "RGB" if channels == 3 else "L"
-    image = _open(path, enough=2 * max(height, width))
-    largest = 255
-    if image.mode.startswith("I"):
-        largest, image = _largest(image), image.convert("F")
-    else:
-        image = _convert(image, mode)
-    fitted = to_tensor(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
+    with _opened(path, 2 * max(height, width), most) as image:
+        largest = 255
+        if image.mode.startswith("I"):
+            largest, image = _largest(image), image.convert("F")
+        else:
+            image = _convert(image, mode)
+        fitted = to_tensor(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
     return fitted.expand(channels, -1, -1), largest
 
 
@@ -166,30 +202,39 @@ def open_picture(path: Path, mode: Mode, *, enough: int | None = None) -> Image:
     """Open an image file, rotated by its EXIF orientation and composited on white.
 
     Args:
-        path: Image file of any kind that Pillow reads. 16 bits are taken as [0, 65535].
+        path: Image file in one of `FORMATS`. 16 bits are taken as [0, 65535].
         mode: Mode of the result: "RGB" or "L" (grayscale).
         enough: Number of pixels a side that suffices: a large JPEG is decoded at a fraction of its
             size, which is faster. None decodes at full size.
     """
     from PIL import Image
 
-    image = _open(path, enough)
-    if image.mode.startswith("I"):
-        _largest(image)
-        image = Image.fromarray((np.array(image) / 257).astype(np.uint8))
-    return _convert(image, mode)
+    with _opened(path, enough) as image:
+        if image.mode.startswith("I"):
+            _largest(image)
+            image = Image.fromarray((np.array(image) / 257).astype(np.uint8))
+        return _convert(image, mode)
 
 
-def _open(path: Path, enough: int | None) -> Image:
+@contextmanager
+def _opened(path: Path, enough: int | None, most: float = math.inf) -> Iterator[Image]:
     from PIL import Image, ImageOps
 
-    with Image.open(path) as opened:
+    if not path.is_file():  # opening a pipe would wait for its other end
+        raise ValueError("not a file")
+    with Image.open(path, formats=FORMATS) as opened:
+        pixels = math.prod(opened.size)
+        if pixels > MOST_PIXELS:
+            raise ValueError(f"{opened.width} x {opened.height} pixels, more than {MOST_PIXELS:,}")
         if enough is not None:
             opened.draft(None, (enough, enough))
+        # a progressive JPEG takes some memory for the pixels of its full size, too
+        if max(math.prod(opened.size), pixels // 4) > most:
+            raise _LargeError
         image = ImageOps.exif_transpose(opened)
-    if image.mode == "F":
-        raise ValueError("pixels are floats of an unknown range")
-    return image
+        if image.mode == "F":
+            raise ValueError("pixels are floats of an unknown range")
+        yield image
 
 
 def _convert(image: Image, mode: Mode) -> Image:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -101,7 +103,7 @@ def test_resizing_does_not_change_the_scale_of_16_bit_images(tmp_path):
 def test_integers_of_unknown_range_are_refused(tmp_path, low, high):
     Image.fromarray(np.array([[low, high]], dtype=np.int32)).save(tmp_path / "1.tif")
     with pytest.raises(
-        ValueError, match=rf"1\.tif \(ValueError: pixels are .* {low} to {high}, of"
+        ValueError, match=rf"'1\.tif' \(ValueError: pixels are .* {low} to {high}, of"
     ):
         image_folder(tmp_path, size=1)
 
@@ -214,16 +216,80 @@ def test_unreadable_files_are_skipped_with_one_warning(tmp_path):
     (warning,) = warned
     assert re.fullmatch(
         rf"skipped {broken} of {broken + 1} files under .* that cannot be read as images, the "
-        r"first of them bomb\.png \(DecompressionBombError: .*\)",
+        r"first of them 'bomb\.png' \(DecompressionBombError: .*\)",
         str(warning.message),
     )
     assert warning.filename == __file__
 
 
+def reason_to_skip(folder: Path) -> str:
+    """Return the message about the only file of a folder, which cannot be read."""
+    with pytest.raises(ValueError, match="`root` must contain images") as raised:
+        image_folder(folder, size=4)
+    return str(raised.value)
+
+
+def test_images_of_too_many_pixels_are_skipped_without_decoding_them(tmp_path):
+    # below the number at which Pillow itself refuses
+    header = struct.pack(">IIBBBBB", 12_000, 12_000, 1, 0, 0, 0, 0)
+    content = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    assert "(ValueError: 12000 x 12000 pixels, more than 134,217,728)" in reason_to_skip(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(4000, 4000), (16, 16)])
+def test_large_images_are_read_by_one_thread(tmp_path, monkeypatch, size):
+    here = []
+    module = sys.modules[image_folder.__module__]
+    convert = module._convert
+
+    def look(image: Image.Image, mode: str) -> Image.Image:
+        here.append(threading.current_thread() is threading.main_thread())
+        return convert(image, mode)
+
+    monkeypatch.setattr(module, "_convert", look)
+    for name in "ab":
+        plain_image(RED, size).save(tmp_path / f"{name}.png")
+    assert len(image_folder(tmp_path, size=4)) == 2
+    assert here == [size != (16, 16)] * 2
+
+
+def test_postscript_is_not_handed_to_a_program(tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", None)  # an error if it is called
+    picture = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF"
+    (tmp_path / "cat.png").write_bytes(picture)
+    assert "'cat.png' (UnidentifiedImageError" in reason_to_skip(tmp_path)
+
+
+def test_files_that_are_skipped_take_no_memory(tmp_path):
+    for number in range(300):
+        (tmp_path / f"{number}.txt").write_bytes(b"notes")
+    plain_image(GREEN).save(tmp_path / "good.png")
+    with pytest.warns(UserWarning, match="skipped 300 of 301"):
+        images = image_folder(tmp_path, size=1000).images
+    assert images.untyped_storage().nbytes() == 3 * 1000**2
+
+
+def test_control_characters_in_names_are_escaped(tmp_path):
+    (tmp_path / "\x1b[2J.png").write_bytes(b"")
+    message = reason_to_skip(tmp_path)
+    assert "'\\x1b[2J.png'" in message
+    assert message.isprintable()
+
+
+def test_links_that_lead_nowhere_and_pipes_are_skipped_and_counted(tmp_path):
+    plain_image(GREEN).save(tmp_path / "good.png")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere.png").symlink_to("missing.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.warns(UserWarning, match=r"skipped 3 of 4 files .* 'loop' \("):
+        assert torch.equal(read_one(tmp_path), filled(GREEN))
+
+
 def test_float_images_are_skipped(tmp_path):
     plain_image(GREEN).save(tmp_path / "1.png")
     Image.fromarray(np.full((8, 12), 0.5, dtype=np.float32)).save(tmp_path / "2.tif")
-    with pytest.warns(UserWarning, match=r"2\.tif \(ValueError: pixels are floats of an unknown"):
+    with pytest.warns(UserWarning, match=r"'2\.tif' \(ValueError: pixels are floats of"):
         assert torch.equal(read_one(tmp_path), filled(GREEN))
 
 
@@ -339,9 +405,9 @@ def test_labels_are_numbered_folders_as_in_torchvision(tmp_path):
 def test_images_in_no_class_folder_are_skipped_with_a_warning(tmp_path):
     (tmp_path / "cats").mkdir()
     plain_image(RED).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"`root` must contain images.* a.png .in no class folder"):
+    with pytest.raises(ValueError, match=r"`root` must .* .a.png. .in no class folder"):
         image_folder(tmp_path, size=4, labels=True)
     plain_image(RED).save(tmp_path / "cats" / "b.png")
-    with pytest.warns(UserWarning, match=r"skipped 1 of 2 .* a.png .in no class folder"):
+    with pytest.warns(UserWarning, match=r"skipped 1 of 2 .* .a.png. .in no class folder"):
         assert len(image_folder(tmp_path, size=4, labels=True)) == 1
     assert image_folder(tmp_path, size=4).labels is None
