@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vanillagan.validation import check_choice, check_number
+from vanillagan.validation import check_bool, check_choice, check_number, check_outputs
 
 __all__ = [
     "AdversarialLoss",
@@ -85,18 +85,21 @@ class BCEAdversarialLoss:
     needs_real = False
 
     def __post_init__(self) -> None:
+        check_bool("from_logits", self.from_logits)
         check_choice("generator_objective", self.generator_objective, ("non_saturating", "minimax"))
         check_number("real_label", self.real_label, minimum=0, maximum=1)
         check_number("fake_label", self.fake_label, minimum=0, maximum=1)
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return the mean of the cross-entropies of real and of fake samples to their labels."""
+        check_outputs(real_logits=real_logits, fake_logits=fake_logits)
         real = self._cross_entropy(real_logits, self.real_label)
         fake = self._cross_entropy(fake_logits, self.fake_label)
         return (real + fake) / 2
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return mean -log D(G(z)), or for "minimax" mean log(1 - D(G(z)))."""
+        check_outputs(fake_logits=fake_logits)
         if self.generator_objective == "minimax":
             return -self._cross_entropy(fake_logits, 0.0)
         return self._cross_entropy(fake_logits, 1.0)
@@ -141,10 +144,12 @@ class HingeLoss:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return mean max(0, 1 - D(x)) + mean max(0, 1 + D(G(z)))."""
+        check_outputs(real_logits=real_logits, fake_logits=fake_logits)
         return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return -mean D(G(z))."""
+        check_outputs(fake_logits=fake_logits)
         return -fake_logits.mean()
 
 
@@ -161,10 +166,12 @@ class LeastSquaresLoss:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return mean (D(x) - 1)^2 / 2 + mean D(G(z))^2 / 2."""
+        check_outputs(real_logits=real_logits, fake_logits=fake_logits)
         return ((real_logits - 1).square().mean() + fake_logits.square().mean()) / 2
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return mean (D(G(z)) - 1)^2 / 2."""
+        check_outputs(fake_logits=fake_logits)
         return (fake_logits - 1).square().mean() / 2
 
 
@@ -183,10 +190,12 @@ class WassersteinLoss:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return mean D(G(z)) - mean D(x)."""
+        check_outputs(real_logits=real_logits, fake_logits=fake_logits)
         return fake_logits.mean() - real_logits.mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return -mean D(G(z))."""
+        check_outputs(fake_logits=fake_logits)
         return -fake_logits.mean()
 
 
@@ -232,6 +241,7 @@ def _softplus(x: Tensor) -> Tensor:
 
 
 def _check_pairs(real_logits: Tensor, fake_logits: Tensor) -> None:
+    check_outputs(real_logits=real_logits, fake_logits=fake_logits)
     if real_logits.shape != fake_logits.shape:
         raise ValueError(
             f"`real_logits` must have the shape of `fake_logits` {tuple(fake_logits.shape)}, "

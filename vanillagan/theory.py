@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vanillagan.validation import check_dense, check_number
+
 __all__ = [
     "GLOBAL_MINIMUM",
     "density_ratio",
@@ -243,7 +245,7 @@ def _as_probabilities(
     p: Any, q: Any, dx: Any, names: tuple[str, str] = ("p", "q")
 ) -> tuple[Tensor, Tensor, Tensor]:
     tensors = _as_tensors(**dict(zip(names, (p, q), strict=True)))
-    weight = torch.as_tensor(dx, dtype=tensors[0].dtype, device=tensors[0].device)
+    weight = _as_tensor("dx", dx).to(tensors[0])
     for name, values in zip(names, tensors, strict=True):
         if values.dim() == 0:
             raise ValueError(f"`{name}` must have at least one dimension, got a number")
@@ -265,7 +267,7 @@ def _as_tensors(*, broadcast: bool = True, **named: Any) -> tuple[Tensor, Tensor
     if len(devices) == 1:
         first, second = first.to(devices[0]), second.to(devices[0])
     for name, values in zip(named, (first, second), strict=True):
-        if bool((values < 0).any()):
+        if not bool((values >= 0).all()):  # NaN is neither
             raise ValueError(f"`{name}` must be at least 0, got {float(values.detach().min()):g}")
     dtype = _common_dtype(tuple(named.values()), first, second)
     first, second = first.to(dtype), second.to(dtype)
@@ -296,10 +298,15 @@ def _common_dtype(values: tuple[Any, ...], first: Tensor, second: Tensor) -> tor
 
 def _as_tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
+        if value.is_complex():
+            raise TypeError(f"`{name}` must be a tensor of real numbers, got {value.dtype}")
+        check_dense(name, value, needs_values=True)
         return value if value.is_floating_point() else value.to(torch.get_default_dtype())
-    if isinstance(value, np.ndarray | np.number):
+    if isinstance(value, np.ndarray | np.number) and value.dtype.kind in "fiub":
         return torch.from_numpy(np.array(value, dtype=np.result_type(value, np.float32)))
-    if isinstance(value, int | float):
+    if isinstance(value, int):  # which may be too large for a float
+        value = check_number(name, value)
+    if isinstance(value, float):
         return torch.tensor(value, dtype=torch.float64)
     raise TypeError(
         f"`{name}` must be a number, a NumPy array or a tensor of values"

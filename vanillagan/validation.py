@@ -21,6 +21,7 @@ __all__ = [
     "ReadOnly",
     "check_bool",
     "check_choice",
+    "check_dense",
     "check_condition",
     "check_every",
     "check_finite",
@@ -31,6 +32,7 @@ __all__ = [
     "check_labels",
     "check_number",
     "check_output",
+    "check_outputs",
     "check_path",
     "check_seed",
     "check_shape",
@@ -39,9 +41,13 @@ __all__ = [
     "check_type",
     "is_finite",
     "is_like",
+    "shown",
 ]
 
 T = TypeVar("T")
+
+LARGEST_INTEGER = 2**63 - 1
+"""Largest integer that PyTorch takes as a size or a seed."""
 
 
 class ReadOnly(Generic[T]):
@@ -77,39 +83,48 @@ class ReadOnly(Generic[T]):
         vars(instance)[self.name] = value
 
 
+def shown(value: object) -> str:
+    """Return the repr of a value for an error: one line of at most 80 characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # such as for integers of more than 4,300 digits
+        text = f"an object of {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def check_bool(name: str, value: object) -> bool:
     """Return `value` as a bool if it is one; any other value, such as "no", could count as True."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be True or False, got {value!r:.80}")
+        raise TypeError(f"`{name}` must be True or False, got {shown(value)}")
     return bool(value)
 
 
-def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
+def check_integer(name: str, value: object, *, minimum: int, maximum: int = LARGEST_INTEGER) -> int:
     """Return `value` as an int if it is an integer in [minimum, maximum]."""
     expected = {0: "a non-negative integer", 1: "a positive integer"}.get(minimum)
     expected = expected or f"an integer of at least {minimum}"
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"`{name}` must be {expected}, got {value!r}")
+        raise TypeError(f"`{name}` must be {expected}, got {shown(value)}")
     number = int(value)
     if number < minimum:
-        raise ValueError(f"`{name}` must be {expected}, got {value}")
-    if maximum is not None and number > maximum:
-        raise ValueError(f"`{name}` must be at most {maximum}, got {value}")
+        raise ValueError(f"`{name}` must be {expected}, got {shown(number)}")
+    if number > maximum:
+        raise ValueError(f"`{name}` must be at most {maximum}, got {shown(number)}")
     return number
 
 
 def check_seed(seed: object) -> int:
     """Return `seed` if it is in [0, 2**63 - 1], the range that all random generators accept."""
-    return check_integer("seed", seed, minimum=0, maximum=2**63 - 1)
+    return check_integer("seed", seed, minimum=0)
 
 
 def check_integers(name: str, values: object, *, allow_empty: bool = False) -> tuple[int, ...]:
     """Return `values` as a tuple of positive integers."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise TypeError(f"`{name}` must be a tuple of positive integers, got {values!r}")
+        raise TypeError(f"`{name}` must be a tuple of positive integers, got {shown(values)}")
     sizes = tuple(values)
     if not sizes and not allow_empty:
-        raise ValueError(f"`{name}` must have at least one entry, got {values!r}")
+        raise ValueError(f"`{name}` must have at least one entry, got {shown(values)}")
     return tuple(check_integer(f"{name}[{i}]", size, minimum=1) for i, size in enumerate(sizes))
 
 
@@ -120,7 +135,7 @@ def check_size(size: object) -> tuple[int, int]:
         return side, side
     sides = check_integers("size", size)
     if len(sides) != 2:
-        raise ValueError(f"`size` must be a number or (height, width), got {size!r}")
+        raise ValueError(f"`size` must be a number or (height, width), got {shown(size)}")
     return sides[0], sides[1]
 
 
@@ -139,12 +154,15 @@ def check_number(
     brackets = "(" if open_below else "[", ")" if open_above else "]"
     expected = f"a finite number in {brackets[0]}{minimum:g}, {maximum:g}{brackets[1]}"
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"`{name}` must be {expected}, got {value!r}")
-    number = float(value)
+        raise TypeError(f"`{name}` must be {expected}, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:  # of an integer or a fraction
+        number = math.inf
     below = number <= minimum if exclude_minimum else number < minimum
     above = number >= maximum if exclude_maximum else number > maximum
     if below or above or not math.isfinite(number):
-        raise ValueError(f"`{name}` must be {expected}, got {value!r}")
+        raise ValueError(f"`{name}` must be {expected}, got {shown(value)}")
     return number
 
 
@@ -153,7 +171,7 @@ def check_every(every_n_steps: int | None, every_n_epochs: int | None) -> None:
     if (every_n_steps is None) == (every_n_epochs is None):
         raise ValueError(
             "`every_n_steps` or `every_n_epochs` must be given, and only one of them, got "
-            f"{every_n_steps} and {every_n_epochs}"
+            f"{shown(every_n_steps)} and {shown(every_n_epochs)}"
         )
     for name, every in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
         if every is not None:
@@ -162,9 +180,10 @@ def check_every(every_n_steps: int | None, every_n_epochs: int | None) -> None:
 
 def check_choice(name: str, value: T, choices: Sequence[T]) -> T:
     """Return `value` if it is one of `choices`."""
-    if value not in choices:
+    # an array can't be compared with the choices, and True equals 1
+    if not isinstance(value, type(choices[0])) or value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"`{name}` must be one of {listed}, got {value!r}")
+        raise ValueError(f"`{name}` must be one of {listed}, got {shown(value)}")
     return value
 
 
@@ -186,7 +205,7 @@ def check_type(name: str, value: object, expected_type: type, expected: str) -> 
     """Raise unless `value` is an instance of `expected_type`, described by `expected`."""
     # a class itself would pass the instance check of a runtime protocol
     if not isinstance(value, expected_type) or isinstance(value, type):
-        raise TypeError(f"`{name}` must be {expected}, got {value!r:.80}")
+        raise TypeError(f"`{name}` must be {expected}, got {shown(value)}")
 
 
 def check_state(name: str, state: Any, form: Any) -> None:
@@ -238,18 +257,28 @@ def is_like(mine: Any, theirs: Any) -> bool:
 
 
 def check_float_tensor(name: str, value: object, expected: str = "a tensor of floats") -> None:
-    """Raise unless `value` is a tensor of floating point numbers."""
+    """Raise unless `value` is a dense tensor of floating point numbers."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise TypeError(f"`{name}` must be {expected}, got {_kind_of(value)}")
+    check_dense(name, value, needs_values=False)
 
 
-def check_integer_tensor(name: str, value: object) -> None:
-    """Raise unless `value` is a tensor of integers; bool is no integer."""
+def check_integer_tensor(name: str, value: object, *, needs_values: bool = True) -> None:
+    """Raise unless `value` is a dense tensor of integers; bool is no integer."""
     is_integer = isinstance(value, Tensor) and not (
         value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
     )
     if not is_integer:
         raise TypeError(f"`{name}` must be a tensor of integers, got {_kind_of(value)}")
+    check_dense(name, value, needs_values=needs_values)
+
+
+def check_dense(name: str, value: object, *, needs_values: bool) -> None:
+    """Raise if a tensor is sparse, or if it must have values and is on the device meta."""
+    if getattr(value, "layout", None) != torch.strided:
+        raise TypeError(f"`{name}` must be a dense tensor, got {_kind_of(value)}")
+    if needs_values and getattr(value, "is_meta", False):
+        raise ValueError(f"`{name}` must be a tensor with values, got one on the device meta")
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -263,14 +292,16 @@ def is_finite(tensor: Tensor) -> bool:
 
 def check_finite(name: str, tensor: Tensor, where: str = "") -> None:
     """Raise if `tensor` holds NaN or infinite values; `where` completes the message."""
+    check_dense(name, tensor, needs_values=True)
     if not is_finite(tensor):
         raise ValueError(f"`{name}` must be finite{where}, got NaN or infinite values")
 
 
 def check_shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise unless `x` is a tensor of shape (N, *shape)."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"`{name}` must be a tensor, got {type(x).__name__}")
+    """Raise unless `x` is a dense tensor of floats of shape (N, *shape)."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"`{name}` must be a tensor of floats, got {_kind_of(x)}")
+    check_dense(name, x, needs_values=False)
     if x.dim() == 0 or x.shape[1:] != shape:
         expected = ", ".join(["N", *map(str, shape)])
         raise ValueError(f"`{name}` must have the shape ({expected}), got {tuple(x.shape)}")
@@ -296,7 +327,7 @@ def check_labels(labels: Tensor | None, num_classes: int, count: int) -> None:
     if isinstance(labels, Tensor) and labels.is_floating_point():
         hint = _label_shape_hint(labels)
         raise TypeError(f"`labels` must be a tensor of integers, got {labels.dtype}{hint}")
-    check_integer_tensor("labels", labels)
+    check_integer_tensor("labels", labels, needs_values=False)
     if labels.shape != (count,):
         got = f"{tuple(labels.shape)}{_label_shape_hint(labels) if labels.dim() > 1 else ''}"
         raise ValueError(f"`labels` must have the shape ({count},), got {got}")
@@ -338,10 +369,23 @@ def check_output(name: str, value: object, remedy: str) -> None:
     raise TypeError(f"`{name}` must return a tensor of floats, got {got}: {remedy}")
 
 
+def check_outputs(**outputs: Tensor) -> None:
+    """Raise unless the outputs of a discriminator, by name, are tensors of at least one float."""
+    for name, output in outputs.items():
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            raise TypeError(f"`{name}` must be a tensor of floats, got {_kind_of(output)}")
+        check_dense(name, output, needs_values=False)
+        if not output.numel():  # whose mean is NaN
+            raise ValueError(f"`{name}` must not be empty, got the shape {tuple(output.shape)}")
+
+
 def _label_shape_hint(labels: Tensor) -> str:
     shape = tuple(labels.shape[1:])
     return f" (a network with such labels declares `label_shape = {shape}`, not `num_classes`)"
 
 
 def _kind_of(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    is_dense = value.layout == torch.strided
+    return str(value.dtype if is_dense else value.layout)

@@ -117,7 +117,7 @@ def test_latents_of_another_shape_are_refused(network, shape):
     for wrong in [(5, LATENT_DIM + 1), (LATENT_DIM,), (5, LATENT_DIM, 1), ()]:
         with pytest.raises(ValueError, match=r"`latents` must have the shape \(N, 6\), got"):
             generator(torch.zeros(wrong))
-    with pytest.raises(TypeError, match="`latents` must be a tensor, got list"):
+    with pytest.raises(TypeError, match="`latents` must be a tensor of floats, got list"):
         generator([[0.0] * LATENT_DIM])
 
 
@@ -169,7 +169,7 @@ def test_samples_of_another_shape_are_refused(network, shape):
     for wrong in [(5, *shape[:-1], shape[-1] + 1), shape, (5, 20), ()]:
         with pytest.raises(ValueError, match=rf"`samples` must have the shape \({expected}\), got"):
             discriminator(torch.zeros(wrong))
-    with pytest.raises(TypeError, match="`samples` must be a tensor, got NoneType"):
+    with pytest.raises(TypeError, match="`samples` must be a tensor of floats, got NoneType"):
         discriminator(None)
 
 

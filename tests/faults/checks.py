@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults import files
 from tests.faults.disk import check_disk
+from tests.faults.bad_calls import bad_calls
 from tests.faults.figures import Check
 from tests.faults.kills import check_kills
 from tests.faults.images import broken_images
@@ -12,6 +13,7 @@ from tests.faults.soak import soak
 
 CHECKS: dict[str, Check] = {
     "kills": check_kills,
+    "bad calls": bad_calls,
     "broken images": broken_images,
     "numbers": numbers,
     "soak": soak,

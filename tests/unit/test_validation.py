@@ -38,6 +38,36 @@ NOT_FINITE = "`x` must be finite{}, got NaN or infinite values"
         ("integer", 2.0, {"minimum": 1}, TypeError, "`x` must be a positive integer, got 2.0"),
         ("integer", True, {"minimum": 1}, TypeError, "`x` must be a positive integer, got True"),
         ("integer", "3", {"minimum": 1}, TypeError, "`x` must be a positive integer, got '3'"),
+        (
+            "integer",
+            2**63,
+            {"minimum": 1},
+            ValueError,
+            f"`x` must be at most {2**63 - 1}, got {2**63}",
+        ),
+        ("bool", "no", {}, TypeError, "`x` must be True or False, got 'no'"),
+        ("bool", 1, {}, TypeError, "`x` must be True or False, got 1"),
+        (
+            "float_tensor",
+            torch.eye(2).to_sparse(),
+            {},
+            TypeError,
+            "`x` must be a dense tensor, got torch.sparse_coo",
+        ),
+        (
+            "finite",
+            torch.zeros(2, device="meta"),
+            {},
+            ValueError,
+            "`x` must be a tensor with values, got one on the device meta",
+        ),
+        (
+            "number",
+            10**400,
+            {},
+            ValueError,
+            f"`x` must be a finite number in (-inf, inf), got 1{'0' * 76}...",
+        ),
         ("integer", None, {"minimum": 1}, TypeError, "`x` must be a positive integer, got None"),
         ("integers", 3, {}, TypeError, "`x` must be a tuple of positive integers, got 3"),
         ("integers", "12", {}, TypeError, "`x` must be a tuple of positive integers, got '12'"),
@@ -87,6 +117,13 @@ NOT_FINITE = "`x` must be finite{}, got NaN or infinite values"
             {"choices": ("a", "b")},
             ValueError,
             "`x` must be one of 'a', 'b', got 'c'",
+        ),
+        (
+            "choice",
+            True,
+            {"choices": ("a",)},
+            ValueError,
+            "`x` must be one of 'a', got True",
         ),
         ("choice", None, {"choices": (1, 2)}, ValueError, "`x` must be one of 1, 2, got None"),
         ("finite", torch.tensor([1.0, math.nan]), {}, ValueError, NOT_FINITE.format("")),
@@ -141,7 +178,7 @@ NOT_FINITE = "`x` must be finite{}, got NaN or infinite values"
             ValueError,
             "`x` must have the shape (N), got ()",
         ),
-        ("shape", [0.0], {"shape": ()}, TypeError, "`x` must be a tensor, got list"),
+        ("shape", [0.0], {"shape": ()}, TypeError, "`x` must be a tensor of floats, got list"),
         (
             "type",
             3,
@@ -164,6 +201,11 @@ def test_a_check_names_argument_expectation_and_value(
     with pytest.raises(error) as caught:
         getattr(validation, f"check_{check}")("x", value, **options)
     assert str(caught.value) == message
+
+
+def test_an_integer_that_is_too_long_to_print_is_refused():
+    with pytest.raises(ValueError, match=r"`x` must be at most .* got an object of int$"):
+        validation.check_integer("x", 10**5000, minimum=1)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vanillagan.validation import check_finite, check_float_tensor, check_type
+from vanillagan.validation import check_dense, check_finite, check_float_tensor, check_type
 
 __all__ = ["as_mask", "blend"]
 
@@ -83,7 +83,11 @@ def as_mask(mask: Tensor, images: Tensor) -> Tensor:
         raise ValueError(
             f"`images` must have the shape (N, channels, height, width), got {tuple(images.shape)}"
         )
+    check_dense("images", images, needs_values=True)
     check_type("mask", mask, Tensor, "a tensor")
+    check_dense("mask", mask, needs_values=True)
+    if mask.is_complex():
+        raise TypeError(f"`mask` must be a tensor of booleans or numbers, got {mask.dtype}")
     count, _, *size = images.shape
     shapes = [(*size,), (1, *size), (1, 1, *size), (count, 1, *size)]
     if tuple(mask.shape) not in shapes:

@@ -16,7 +16,7 @@ from vanillagan.networks.conv import channel_pyramid
 from vanillagan.results import GeneratorStep
 from vanillagan.runtime.device import autocast
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_integers, check_number, check_shape
+from vanillagan.validation import check_integer, check_integers, check_number, check_shape
 
 __all__ = ["ContextEncoder", "ContextTrainer"]
 
@@ -66,6 +66,8 @@ class ContextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.sample_shape = check_integers("sample_shape", sample_shape)
+        base_channels = check_integer("base_channels", base_channels, minimum=1)
+        patch_size = check_integer("patch_size", patch_size, minimum=1)
         sizes, widths = channel_pyramid(self.sample_shape, base_channels, patch_size)
         self.config: dict[str, Any] = {
             "sample_shape": self.sample_shape,

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from vanillagan.validation import check_integer, check_number, check_size, check_type
+from vanillagan.validation import check_bool, check_integer, check_number, check_size, check_type
 
 __all__ = ["MaskSampler", "boxes", "lost_pixels", "mixed", "scratches"]
 
@@ -39,6 +39,7 @@ def boxes(
                 [0., 0., 0., 0.]])
     """
     height, width = _check_size(size)
+    check_bool("centered", centered)
     check_number("share", share, minimum=0, maximum=1, exclude_minimum=True, exclude_maximum=True)
     sides = [max(1, min(round(share * side), side - 1)) for side in (height, width)]
 

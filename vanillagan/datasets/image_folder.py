@@ -34,10 +34,7 @@ MOST_PIXELS = 2**27
 """Largest number of pixels of an image, about 11,500 x 11,500: a file of 21 kB can claim more."""
 
 LARGE = 2**23
-"""Largest number of pixels of an image that is decoded beside others; the rest is one at a time.
-
-In each of many threads a large image would leave the allocator hundreds of MB.
-"""
+"""Number of pixels above which one thread decodes: each would keep hundreds of MB of its own."""
 
 WHITES = (255, 1023, 4095, 65535)
 """Largest values of the depths that 16-bit images are used for: 8, 10, 12 and 16 bits."""
@@ -172,15 +169,11 @@ def _try_to_read(
         return _read(path, *size, channels, most)
     except MemoryError:
         raise
-    except _LargeError:
+    except BlockingIOError:
         return None
     except Exception as error:  # decoders raise errors of any type for broken files
         words = f"{type(error).__name__}: {error}".replace(str(path), path.name)
         return repr(words)[1:-1][:120]  # a name can hold what controls a terminal
-
-
-class _LargeError(Exception):
-    """The image has more pixels than are to be decoded here."""
 
 
 def _read(path: Path, height: int, width: int, channels: int, most: float) -> tuple[Tensor, int]:
@@ -230,7 +223,7 @@ def _opened(path: Path, enough: int | None, most: float = math.inf) -> Iterator[
             opened.draft(None, (enough, enough))
         # a progressive JPEG takes some memory for the pixels of its full size, too
         if max(math.prod(opened.size), pixels // 4) > most:
-            raise _LargeError
+            raise BlockingIOError
         image = ImageOps.exif_transpose(opened)
         if image.mode == "F":
             raise ValueError("pixels are floats of an unknown range")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vanillagan.data.in_memory import ByteImages
 from vanillagan.errors import require
-from vanillagan.validation import check_integer, check_path
+from vanillagan.validation import check_bool, check_integer, check_path
 
 __all__ = ["mnist", "mnist_5000", "mnist_or_5000"]
 
@@ -51,6 +51,8 @@ def mnist(
     from torchvision.datasets import MNIST
 
     root = check_path("root", root)
+    check_bool("train", train)
+    check_bool("download", download)
     try:
         digits = MNIST(root, train=train)
     except RuntimeError:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vanillagan.data.epoch_sampler import EpochSampler
 from vanillagan.data.sources import open_source
+from vanillagan.validation import check_outputs
 
 __all__ = ["from_torchmetrics"]
 
@@ -63,6 +64,9 @@ class _TorchMetric:
 
     @torch.no_grad()
     def __call__(self, fake: Tensor) -> Any:
+        check_outputs(fake=fake)
+        if not fake.dim():
+            raise ValueError("`fake` must have the shape (N, ...), got ()")
         if self.keeps_real and not self.has_real:
             # real samples from before, or of an update that failed, must not count twice
             self.metric.reset_real_features = True

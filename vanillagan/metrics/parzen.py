@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vanillagan.metrics.distances import squared_distances
 from vanillagan.metrics.points import as_points
-from vanillagan.validation import check_number
+from vanillagan.validation import check_dense, check_number, shown
 
 __all__ = ["ParzenEstimate", "parzen_log_likelihood"]
 
@@ -90,11 +90,11 @@ def parzen_log_likelihood(
     if (sigma is None) == (validation is None) or (validation is None and sigmas is not None):
         raise ValueError(
             "`sigma` or `validation` (with `sigmas` to select from) must be given, and only one of "
-            f"them, got sigma={sigma!r}, {'no' if validation is None else 'a'} validation set and "
-            f"sigmas={sigmas!r:.80}"
+            f"them, got sigma={shown(sigma)}, {'no' if validation is None else 'a'} validation set "
+            f"and sigmas={shown(sigmas)}"
         )
     if validation is None:
-        value = sigma.tolist() if isinstance(sigma, Tensor) else sigma
+        value = _listed("sigma", sigma)
         width = check_number("sigma", value, minimum=SMALLEST)
         density, scored = as_points(samples=samples, data=data)
     else:
@@ -107,9 +107,15 @@ def parzen_log_likelihood(
     return ParzenEstimate(values.mean().item(), deviation / math.sqrt(len(values)), width)
 
 
+def _listed(name: str, value: Any) -> Any:
+    if isinstance(value, Tensor):
+        check_dense(name, value, needs_values=True)
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def _as_widths(sigmas: object) -> list[float]:
-    values = sigmas.tolist() if isinstance(sigmas, Tensor) else sigmas
-    if not isinstance(values, Iterable):
+    values = _listed("sigmas", sigmas)
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"`sigmas` must be a list of numbers above 0, got {sigmas!r:.80}")
     widths = [check_number(f"sigmas[{i}]", each, minimum=SMALLEST) for i, each in enumerate(values)]
     if not widths:

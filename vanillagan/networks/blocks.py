@@ -7,7 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vanillagan.networks.linear import Linear
-from vanillagan.validation import check_integer, check_integers, check_labels, check_number
+from vanillagan.validation import (
+    check_bool,
+    check_integer,
+    check_labels,
+    check_number,
+    check_size,
+)
 
 __all__ = ["DownBlock", "LinearBlock", "UpBlock", "join_labels"]
 
@@ -48,9 +54,11 @@ class LinearBlock(nn.Sequential):
     ) -> None:
         check_integer("in_features", in_features, minimum=1)
         check_integer("out_features", out_features, minimum=1)
-        check_number("dropout", dropout, minimum=0, maximum=1, exclude_maximum=True)
-        check_number("norm_eps", norm_eps, minimum=0, exclude_minimum=True)
-        check_number("norm_momentum", norm_momentum, minimum=0, maximum=1)
+        check_bool("normalize", normalize)
+        norm_eps = check_number("norm_eps", norm_eps, minimum=0, exclude_minimum=True)
+        norm_momentum = check_number("norm_momentum", norm_momentum, minimum=0, maximum=1)
+        negative_slope = check_number("negative_slope", negative_slope)
+        dropout = check_number("dropout", dropout, minimum=0, maximum=1, exclude_maximum=True)
         super().__init__(Linear(in_features, out_features))
         if normalize:
             self.append(nn.BatchNorm1d(out_features, eps=norm_eps, momentum=norm_momentum))
@@ -85,7 +93,8 @@ class UpBlock(nn.Sequential):
     ) -> None:
         check_integer("in_channels", in_channels, minimum=1)
         check_integer("out_channels", out_channels, minimum=1)
-        check_integers("size", size)
+        size = check_size(size)
+        check_bool("normalize", normalize)
         super().__init__(
             nn.Upsample(size=size),
             nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),

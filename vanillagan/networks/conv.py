@@ -60,6 +60,8 @@ class ConvGenerator(GeneratorBase):
     ) -> None:
         super().__init__(latent_dim, sample_shape, num_classes=num_classes)
         check_choice("output", output, ("tanh", "linear"))
+        base_channels = check_integer("base_channels", base_channels, minimum=1)
+        patch_size = check_integer("patch_size", patch_size, minimum=1)
         self.config |= {"base_channels": base_channels, "patch_size": patch_size, "output": output}
         sizes, channels = channel_pyramid(self.sample_shape, base_channels, patch_size)
         small = (channels[-1], *sizes[-1])
@@ -125,6 +127,8 @@ class ConvDiscriminator(DiscriminatorBase):
         num_classes: int = 0,
     ) -> None:
         super().__init__(sample_shape, num_classes=num_classes)
+        base_channels = check_integer("base_channels", base_channels, minimum=1)
+        patch_size = check_integer("patch_size", patch_size, minimum=1)
         self.config |= {"base_channels": base_channels, "patch_size": patch_size}
         sizes, channels = channel_pyramid(self.sample_shape, base_channels, patch_size)
         self.layers = nn.Sequential(
@@ -154,8 +158,6 @@ def channel_pyramid(
     sample_shape: tuple[int, ...], base_channels: int, patch_size: int
 ) -> tuple[list[tuple[int, int]], list[int]]:
     """Return the (height, width) and the channels of each feature map, largest first."""
-    check_integer("base_channels", base_channels, minimum=1)
-    check_integer("patch_size", patch_size, minimum=1)
     if len(sample_shape) != 3:
         raise ValueError(f"`sample_shape` must be (channels, height, width), got {sample_shape}")
     if any(side % patch_size for side in sample_shape[1:]):

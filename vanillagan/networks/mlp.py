@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.networks.blocks import LinearBlock, join_labels
 from vanillagan.networks.linear import Linear
-from vanillagan.validation import check_choice, check_integers
+from vanillagan.validation import check_choice, check_integers, check_number
 
 __all__ = ["Discriminator", "Generator"]
 
@@ -59,13 +59,16 @@ class Generator(GeneratorBase):
         super().__init__(latent_dim, sample_shape, num_classes=num_classes)
         hidden = check_integers("hidden", hidden, allow_empty=True)
         check_choice("output", output, ("tanh", "linear"))
+        # before any block is made: an error leaves the global random state as it was
+        norm_eps = check_number("norm_eps", norm_eps, minimum=0, exclude_minimum=True)
+        norm_momentum = check_number("norm_momentum", norm_momentum, minimum=0, maximum=1)
         self.config |= {
             "hidden": hidden,
             "output": output,
             "norm_eps": norm_eps,
             "norm_momentum": norm_momentum,
         }
-        widths = (self.latent_dim + num_classes, *hidden)
+        widths = (self.latent_dim + self.num_classes, *hidden)
         self.layers = nn.Sequential(
             *(
                 LinearBlock(
@@ -126,8 +129,9 @@ class Discriminator(DiscriminatorBase):
     ) -> None:
         super().__init__(sample_shape, num_classes=num_classes)
         hidden = check_integers("hidden", hidden, allow_empty=True)
+        dropout = check_number("dropout", dropout, minimum=0, maximum=1, exclude_maximum=True)
         self.config |= {"hidden": hidden, "dropout": dropout}
-        widths = (math.prod(self.sample_shape) + num_classes, *hidden)
+        widths = (math.prod(self.sample_shape) + self.num_classes, *hidden)
         self.layers = nn.Sequential(
             *(
                 LinearBlock(widths[i], widths[i + 1], normalize=False, dropout=dropout)

@@ -103,8 +103,8 @@ class TextGenerator(GeneratorBase):
     ) -> None:
         super().__init__(latent_dim, sample_shape, num_classes=num_classes)
         length, tokens = _check_sequences(self.sample_shape)
-        check_integer("channels", channels, minimum=1)
-        check_integer("blocks", blocks, minimum=0)
+        channels = check_integer("channels", channels, minimum=1)
+        blocks = check_integer("blocks", blocks, minimum=0)
         check_choice("output", output, ("gumbel", "softmax"))
         self.temperature = check_number("temperature", temperature, minimum=0, exclude_minimum=True)
         self.config |= {
@@ -172,8 +172,8 @@ class TextDiscriminator(DiscriminatorBase):
     ) -> None:
         super().__init__(sample_shape, num_classes=num_classes)
         length, tokens = _check_sequences(self.sample_shape)
-        check_integer("channels", channels, minimum=1)
-        check_integer("blocks", blocks, minimum=0)
+        channels = check_integer("channels", channels, minimum=1)
+        blocks = check_integer("blocks", blocks, minimum=0)
         self.config |= {"channels": channels, "blocks": blocks}
         self.layers = nn.Sequential(
             nn.Conv1d(tokens, channels, 1),

@@ -12,7 +12,14 @@ from vanillagan.data.latents import LatentSampler, draw_latents, latent_sampler_
 from vanillagan.runtime.device import device_of, dtype_of, evaluating
 from vanillagan.runtime.rng import isolated_rng, seeded
 from vanillagan.traits import label_shape_of, num_classes_of
-from vanillagan.validation import check_integer, check_labels, check_output, check_type
+from vanillagan.validation import (
+    check_dense,
+    check_integer,
+    check_labels,
+    check_output,
+    check_type,
+    shown,
+)
 
 __all__ = [
     "CHUNK",
@@ -66,13 +73,15 @@ def draw_samples(
     check_generator(generator)
     rng, seed = seeded(seed)
     if latents is None:
-        sampler = latent_sampler or latent_sampler_of(generator)
+        sampler = latent_sampler_of(generator) if latent_sampler is None else latent_sampler
         with isolated_rng(seed):  # a sampler may ignore its generator and use the global one
             latents = draw_latents(sampler, n, rng)
     elif not isinstance(latents, Tensor):
-        raise TypeError(f"`latents` must be a tensor, got {latents!r:.80}")
-    elif len(latents) != n:
-        raise ValueError(f"`latents` must hold n={n} latents, got {len(latents)}")
+        raise TypeError(f"`latents` must be a tensor, got {shown(latents)}")
+    check_dense("latents", latents, needs_values=True)
+    if latents.shape[:1] != (n,):
+        got = len(latents) if latents.dim() else "a number"
+        raise ValueError(f"`latents` must hold n={n} latents, got {got}")
     device, dtype = device_of(generator), dtype_of(generator)
     # a copy: a generator may work in place
     inputs = [latents.to(device, dtype if latents.is_floating_point() else None, copy=True)]
@@ -98,7 +107,9 @@ def draw_samples(
 
 def classes_in_turn(generator: nn.Module, n: int) -> Tensor | None:
     """Return n labels, class after class in turn; None for an unconditional generator."""
+    check_generator(generator)
     classes = num_classes_of(generator)
+    n = check_integer("n", n, minimum=1)
     return torch.arange(n) % classes if classes else None
 
 
@@ -122,7 +133,8 @@ def as_labels(
     try:
         tensor = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"`labels` must be integers, got {labels!r:.80}") from error
+        raise TypeError(f"`labels` must be integers, got {shown(labels)}") from error
+    check_dense("labels", tensor, needs_values=True)
     if tensor.shape == label_shape:
         tensor = tensor.expand(n, *label_shape)
     if tensor.shape != (n, *label_shape):

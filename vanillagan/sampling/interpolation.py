@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vanillagan.sampling.draw import Labels, check_generator, draw_samples
-from vanillagan.validation import check_finite, check_float_tensor, check_integer
+from vanillagan.validation import check_bool, check_finite, check_float_tensor, check_integer
 
 __all__ = ["interpolate"]
 
@@ -49,6 +49,7 @@ def interpolate(
         torch.Size([5, 2])
     """
     n = check_integer("n", n, minimum=2)
+    check_bool("spherical", spherical)
     check_generator(generator)
     latent_dim = getattr(generator, "latent_dim", None)
     for name, latent in (("start", start), ("end", end)):

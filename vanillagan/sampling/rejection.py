@@ -18,7 +18,13 @@ from vanillagan.runtime.device import device_of, dtype_of, evaluating
 from vanillagan.runtime.rng import isolated_rng, seeded
 from vanillagan.sampling.draw import CHUNK, Labels, as_labels, draw_samples
 from vanillagan.traits import has_batch_norm, outputs_probabilities
-from vanillagan.validation import check_integer, check_number, check_type, is_finite
+from vanillagan.validation import (
+    check_integer,
+    check_integer_tensor,
+    check_number,
+    check_type,
+    is_finite,
+)
 
 if TYPE_CHECKING:
     from vanillagan.trainer import GANTrainer
@@ -89,7 +95,7 @@ def rejection_sample(
     n = check_integer("n", n, minimum=1)
     check_type("discriminator", discriminator, nn.Module, "a torch.nn.Module")
     if percentile is not None:
-        check_number("percentile", percentile, minimum=0, maximum=100)
+        percentile = check_number("percentile", percentile, minimum=0, maximum=100)
     burn_in = check_integer("burn_in", burn_in, minimum=1)
     left = check_integer("max_draws", max_draws, minimum=1)
     rng, _ = seeded(seed)
@@ -129,6 +135,7 @@ def rejection_sample(
     if labels is None:
         return accepted(n, None)
     classes = as_labels(labels, n).cpu()
+    check_integer_tensor("labels", classes)
     values, counts = classes.unique(return_counts=True)
     pairs = zip(counts.tolist(), values.tolist(), strict=True)
     by_class = torch.cat([accepted(count, value) for count, value in pairs])
@@ -198,6 +205,8 @@ def refit_discriminator(
         >>> trainer = GANTrainer(Generator(8, (2,)), Discriminator((2,)), device="cpu")
         >>> refit_discriminator(trainer, 2 * torch.rand(256, 2) - 1, steps=2, batch_size=64)
     """
+    if not hasattr(trainer, "discriminate"):
+        raise TypeError(f"`trainer` must be a GANTrainer, got {type(trainer).__name__}")
     check_integer("steps", steps, minimum=1)
     check_integer("batch_size", batch_size, minimum=1)
     rng, seed = seeded(seed)

@@ -10,7 +10,7 @@ from vanillagan.applications.blending import as_mask, blend
 from vanillagan.applications.inversion.latent_optimization import GANInversion
 from vanillagan.data.latents import LatentSampler
 from vanillagan.runtime.device import device_of, dtype_of
-from vanillagan.validation import check_integer, check_type
+from vanillagan.validation import check_bool, check_integer, check_type
 
 __all__ = ["context_weights", "inpaint"]
 
@@ -71,6 +71,7 @@ def inpaint(
         torch.Size([3, 1, 8, 8])
     """
     check_type("generator", generator, nn.Module, "a torch.nn.Module")
+    check_bool("blending", blending)
     if inversion is not None:
         check_type("inversion", inversion, GANInversion, "a GANInversion")
     damaged = as_mask(mask, images).to(device_of(generator))

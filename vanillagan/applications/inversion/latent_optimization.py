@@ -154,7 +154,7 @@ class GANInversion:
         check_finite("observed", observed)
         observed = observed.to(device_of(generator), dtype_of(generator))
         rng, seed = seeded(seed)
-        sampler = latent_sampler or latent_sampler_of(generator)
+        sampler = latent_sampler_of(generator) if latent_sampler is None else latent_sampler
         with (
             isolated_rng(seed),
             evaluating(generator),

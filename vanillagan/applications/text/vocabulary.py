@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vanillagan.validation import check_integer, check_integer_tensor
+from vanillagan.validation import check_dense, check_integer, check_integer_tensor
 
 __all__ = ["Vocabulary"]
 
@@ -165,6 +165,7 @@ class Vocabulary:
                 range.
         """
         if isinstance(sequences, Tensor) and sequences.is_floating_point():
+            check_dense("sequences", sequences, needs_values=True)
             if sequences.dim() != 3 or sequences.shape[2] != len(self):
                 raise ValueError(
                     f"`sequences` must have the shape (N, length, {len(self)}), "
