@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from tests.faults import files
-from tests.faults.disk import check_disk
 from tests.faults.bad_calls import bad_calls
+from tests.faults.disk import check_disk
 from tests.faults.figures import Check
-from tests.faults.kills import check_kills
 from tests.faults.images import broken_images
+from tests.faults.kills import check_kills
 from tests.faults.numbers import numbers
 from tests.faults.soak import soak
 
 CHECKS: dict[str, Check] = {
     "kills": check_kills,
-    "bad calls": bad_calls,
-    "broken images": broken_images,
-    "numbers": numbers,
-    "soak": soak,
     "damaged files": files.damaged,
     "files with code": files.with_code,
     "files of another content": files.of_another_content,
     "disk": check_disk,
     "numbers": numbers,
+    "bad calls": bad_calls,
+    "broken images": broken_images,
     "soak": soak,
 }
