@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -232,7 +233,10 @@ class GANTrainer(TrainerHooks):
 
     def _run_epoch(self, source: BatchSource) -> bool:
         """Train on the rest of the current epoch; return True if the epoch is complete."""
-        for batch in source.batches(self.progress.epoch, skip=self.progress.resume_step):
+        batches = source.batches(self.progress.epoch, skip=self.progress.resume_step)
+        if not source.sampler.length:  # an iterable, which may end earlier on one rank
+            batches = self.distributed.until_shortest(batches)
+        for batch in batches:
             self.train_step(batch)
             if self._is_done():
                 return self.progress.at_epoch_end
@@ -446,13 +450,9 @@ class GANTrainer(TrainerHooks):
         """
         self._thread.check("save")
         content = checkpoint.collect(self.state_objects())
-        try:
-            if self.distributed.rank == 0:
-                if fault := find_divergence(self.state_objects()):
-                    warnings.warn(f"saving a run that has diverged: {fault}", stacklevel=2)
-                checkpoint.write(path, content)
-        finally:
-            self.distributed.barrier()
+        if self.distributed.rank == 0 and (fault := find_divergence(self.state_objects())):
+            warnings.warn(f"saving a run that has diverged: {fault}", stacklevel=2)
+        self.distributed.on_rank_0(lambda: checkpoint.write(path, content))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Restore a checkpoint of the same networks, optimizers and callbacks; `fit` continues it.
@@ -466,7 +466,13 @@ class GANTrainer(TrainerHooks):
             CheckpointError: It is not a checkpoint, is damaged, or does not fit; nothing changed.
             RuntimeError: `fit` is running: this is a hook, or another thread.
         """
-        self._restore(checkpoint.read(path))
+        self._thread.check("load", in_hooks=False)
+        content = self.distributed.on_rank_0(lambda: checkpoint.read(path))
+        states = content["states"]
+        if self.ema is not None:  # an average that the run had not yet
+            states.setdefault("ema", EMA.initial_state(states.get("generator")))
+        with compatibility.warning_of_settings(self):
+            checkpoint.restore(self.state_objects(), content)
 
     def load_weights(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
         """Start from the weights of both networks in a checkpoint, such as to fine-tune them.
@@ -485,12 +491,13 @@ class GANTrainer(TrainerHooks):
         """
         self._thread.check("load_weights")
         networks = {"generator": self.generator, "discriminator": self.discriminator}
-        checkpoint.restore_weights(networks, checkpoint.read(path), strict=strict)
+        content = self.distributed.on_rank_0(lambda: checkpoint.read(path))
+        checkpoint.restore_weights(networks, content, strict=strict)
         if self.ema is not None:
             self.ema.load_state_dict(EMA.initial_state(self.generator.state_dict()))
 
     def stop(self, reason: str) -> None:
-        """End `fit` after the current step, on all ranks; `reason` is kept in `stop_reason`."""
+        """End `fit` after the current step; several ranks end together, after the next one."""
         self.stop_reason = reason
 
     def _open(self, data: Any, batch_size: int) -> BatchSource:
@@ -510,21 +517,15 @@ class GANTrainer(TrainerHooks):
             generator=self.generator,
         )
         compatibility.check_classes(data, self.generator)
-        self.progress.set_data(source.sampler.signature, source.steps_per_epoch)
+        signature = source.sampler.signature
+        arguments = asdict(self.progress) | signature
+        steps_per_epoch = self.distributed.start_fit(arguments, source.steps_per_epoch)
+        self.progress.set_data(signature, steps_per_epoch)
         return source
 
-    def _restore(self, content: dict[str, Any]) -> None:
-        """Restore what `checkpoint.read` returned."""
-        self._thread.check("load", in_hooks=False)
-        states = content["states"]
-        if self.ema is not None:  # an average that the run had not yet
-            states.setdefault("ema", EMA.initial_state(states.get("generator")))
-        with compatibility.warning_of_settings(self):
-            checkpoint.restore(self.state_objects(), content)
-
     def _is_done(self) -> bool:
-        # all ranks call it at the same points, and learn of a stop on any of them
-        if self.distributed.any(self.stop_reason is not None):
+        # all ranks call it at the same points, and learn of a stop on any of them a step later
+        if self.distributed.any(self.stop_reason is not None, delayed=True):
             self.stop_reason = self.stop_reason or "stopped by another rank"
             return True
         return self.progress.is_complete

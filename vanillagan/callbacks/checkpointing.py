@@ -94,8 +94,8 @@ class Checkpoint(Callback):
         """Load the newest intact checkpoint in the folder, the same one on all ranks.
 
         The newest is the one that was written last: another run may have left later steps. Damaged
-        files are skipped with a warning. In a distributed run all ranks call it, and the folder
-        must be readable by all of them.
+        files are skipped with a warning. In a distributed run all ranks call it, and rank 0 reads
+        the folder.
 
         Args:
             trainer: A trainer with the same networks, optimizers and callbacks as the saved one.
@@ -106,14 +106,11 @@ class Checkpoint(Callback):
         Raises:
             CheckpointError: The checkpoint is intact, but does not fit the trainer.
         """
-        # rank 0 decides for all ranks, which so have the same files
-        steps = self._find_steps() if trainer.distributed.rank == 0 else []
-        newest, content = self._read_newest(steps)
-        newest, steps = trainer.distributed.all_gather((newest, steps))[0]
+        newest, steps = trainer.distributed.on_rank_0(self._find_newest)
         if newest is None:
             return None
         path = self._path(newest)
-        trainer._restore(content or checkpoint.read(path))
+        trainer.load(path)
         self._trainer = weakref.ref(trainer)
         self._steps = {step for step in steps if step <= newest}
         if trainer.distributed.rank == 0:
@@ -156,15 +153,18 @@ class Checkpoint(Callback):
         found = sorted((path.stat().st_mtime_ns, int(match[1])) for path, match in matches if match)
         return [step for _, step in found]
 
-    def _read_newest(self, steps: list[int]) -> tuple[int | None, dict[str, Any]]:
-        """Return the last of the steps whose file is intact, and its content."""
+    def _find_newest(self) -> tuple[int | None, list[int]]:
+        """Return the last of the steps whose file is intact, and all steps."""
+        steps = self._find_steps()
         for step in reversed(steps):
             try:
-                return step, checkpoint.read(self._path(step))
+                checkpoint.read(self._path(step))
             # warned of for each file
             except (CheckpointError, OSError) as error:  # noqa: PERF203
-                warnings.warn(f"skipping {self._path(step)}: {error}", stacklevel=3)
-        return None, {}
+                warnings.warn(f"skipping {self._path(step)}: {error}", stacklevel=4)
+            else:
+                return step, steps
+        return None, steps
 
     def _save(self, trainer: GANTrainer, *, is_last: bool = False) -> None:
         self._serve(trainer)
@@ -288,5 +288,4 @@ def _save(trainer: GANTrainer, path: Path, *, must_succeed: bool) -> bool:
     if must_succeed:
         trainer.save(path)
         return True
-    is_saved = warn_if_it_fails(lambda: trainer.save(path), path)
-    return not trainer.distributed.any(not is_saved)
+    return warn_if_it_fails(lambda: trainer.save(path), path)

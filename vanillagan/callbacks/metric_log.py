@@ -104,20 +104,9 @@ class MetricLog(Callback):
     def _record(self, trainer: GANTrainer) -> None:
         if trainer.progress.step == self._last_step:
             return
-        # an error of rank 0 is raised on all ranks, which would wait for it forever
-        values, error = trainer.distributed.all_gather(self._try_to_evaluate(trainer))[0]
-        if error is not None:
-            raise error
+        values = trainer.distributed.on_rank_0(lambda: self._evaluate(trainer))
         self._last_step = trainer.progress.step
         trainer.history.record(self._last_step, values)
-
-    def _try_to_evaluate(self, trainer: GANTrainer) -> tuple[dict[str, float], Exception | None]:
-        if trainer.distributed.rank > 0:
-            return {}, None
-        try:
-            return self._evaluate(trainer), None
-        except Exception as error:
-            return {}, error
 
     @torch.no_grad()
     def _evaluate(self, trainer: GANTrainer) -> dict[str, float]:
