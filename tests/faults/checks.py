@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import files
+from tests.faults import files, processes
 from tests.faults.bad_calls import bad_calls
 from tests.faults.disk import check_disk
 from tests.faults.figures import Check
@@ -18,6 +18,9 @@ CHECKS: dict[str, Check] = {
     "files of another content": files.of_another_content,
     "disk": check_disk,
     "numbers": numbers,
+    "ranks": processes.check_agreement,
+    "rank exits": processes.check_exits,
+    "rank restarts": processes.check_restarts,
     "bad calls": bad_calls,
     "broken images": broken_images,
     "soak": soak,
