@@ -1,6 +1,6 @@
 """Compare two processes that train together with one process of two threads.
 
-    python -m tests.benchmarks.processes [--networks mlp conv] [--rounds 5] [--json FILE]
+    python -m tests.benchmarks.processes [--networks mlp conv] [--rounds 5] [--json FILE] [--model]
 
 Each row trains in batches of 512 on two cores:
 
@@ -12,6 +12,10 @@ The rows take turns, as new processes. Images per second are measured after a wa
 is the share of the time that rank 0 spends in all-reduces of gradients and in asking whether a rank
 stops, including the time it is blocked by the other rank. This is about CPUs; on GPUs NCCL carries
 the gradients.
+
+--model checks a model of the cost instead: a step of two processes, with one thread each, should
+take the time of one process with one thread and half of the batch, and that of its all-reduces,
+which are timed alone. It predicts from these two what is measured in the third.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +59,10 @@ class Clock(Callback):
         distributed.average_gradients = self.timed(distributed.average_gradients)
         distributed.any = self.timed(distributed.any)
 
-    def timed(self, operation: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def run(argument: Any) -> Any:
+    def timed(self, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
             started = time.perf_counter()
-            result = operation(argument)
+            result = operation(*arguments, **options)
             self.collective += time.perf_counter() - started
             return result
 
@@ -75,10 +80,15 @@ def main() -> None:
     parser.add("--rounds", default=5)
     parser.add("--steps", default=100, help="Steps that are timed in a round")
     parser.add("--json")
+    parser.add("--batch-size", default=BATCH_SIZE, help="Samples in a batch, over all processes")
+    parser.add_argument("--model", action="store_true", help="Check the model of the cost.")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.networks[0], options.steps)
+        work(options.networks[0], options.steps, options.batch_size)
+        return
+    if options.model:
+        check_model(options.networks, options.steps, options.batch_size)
         return
 
     figures: dict[str, dict[str, list[dict[str, float]]]] = {}
@@ -102,31 +112,75 @@ def main() -> None:
         write_figures(options.json, "tests.benchmarks.processes", figures)
 
 
-def launch(networks: str, count: int, steps: int) -> dict[str, float]:
+def check_model(networks: list[str], steps: int, batch_size: int) -> None:
+    """Print the time of a step of two processes, predicted and measured."""
+    for name in networks:
+        one, half = (launch(name, 1, steps, size, 1) for size in (batch_size, batch_size // 2))
+        two = launch(name, 2, steps, batch_size)
+        predicted = half["step"] + two["exchange"]
+        print(
+            f"{name:6} batch {batch_size}: one process {one['step'] * 1e3:.1f} ms, of half the "
+            f"batch {half['step'] * 1e3:.1f} ms; all-reduces of {two['bytes'] / 1e6:.1f} MB "
+            f"{two['exchange'] * 1e3:.1f} ms, of one number {two['latency'] * 1e3:.2f} ms; two "
+            f"processes: predicted {predicted * 1e3:.1f} ms, measured {two['step'] * 1e3:.1f} ms",
+            flush=True,
+        )
+
+
+def launch(
+    networks: str,
+    count: int,
+    steps: int,
+    batch_size: int = BATCH_SIZE,
+    threads: int | None = None,
+) -> dict[str, float]:
     """Run one or two processes, and return the figures that rank 0 prints."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    worker = ["-m", "tests.benchmarks.processes", "--worker"]
+    worker = ["-m", "tests.benchmarks.processes", "--worker", "--batch-size", str(batch_size)]
     command = [sys.executable, *(torchrun if count > 1 else []), *worker,
                "--networks", networks, "--steps", str(steps)]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": str(CORES // count)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads or CORES // count)}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 
-def work(networks: str, steps: int) -> None:
+def work(networks: str, steps: int, batch_size: int) -> None:
     """Train in one of the processes, and print the figures of rank 0."""
+    if torch.get_num_threads() == 1:  # each on a core of its own
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(os.environ.get("LOCAL_RANK", "0")) % len(cores)]})
     clock = Clock()
     players = own_networks(Options(Path(), networks=networks))
     trainer = GANTrainer(*players, device="cpu", callbacks=[clock])
-    images = torch.randint(256, (20 * BATCH_SIZE, 1, 28, 28), dtype=torch.uint8)
-    trainer.fit(ByteImages(images), max_steps=WARM_UP + steps, batch_size=BATCH_SIZE)
-    if trainer.distributed.rank == 0:
-        figures = {
-            "images_per_second": steps * BATCH_SIZE / clock.seconds,
-            "all_reduce": clock.collective / clock.seconds,
-        }
+    images = torch.randint(256, (20 * batch_size, 1, 28, 28), dtype=torch.uint8)
+    trainer.fit(ByteImages(images), max_steps=WARM_UP + steps, batch_size=batch_size)
+    parameters = [weight for player in trainer.players for weight in player.parameters]
+    distributed = trainer.distributed
+    exchange = [
+        time_alone(partial(distributed.average_gradients, player.parameters))
+        for player in trainer.players
+    ]
+    figures = {
+        "images_per_second": steps * batch_size / clock.seconds,
+        "step": clock.seconds / steps,
+        "all_reduce": clock.collective / clock.seconds,
+        "exchange": sum(exchange),
+        "latency": time_alone(lambda: distributed.any(False)),
+        "bytes": 4 * sum(weight.numel() for weight in parameters),
+    }
+    if distributed.rank == 0:
         print(json.dumps(figures))
+
+
+def time_alone(operation: Callable[[], Any], times: int = 20) -> float:
+    """Return the median time of an operation that nothing runs beside."""
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        operation()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 if __name__ == "__main__":
