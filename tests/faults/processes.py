@@ -402,7 +402,7 @@ def check_restarts(long: bool) -> Figures:
     figures = Figures()
     for seed in range(4 if long else 1):
         with tempfile.TemporaryDirectory() as name:
-            restart(figures, Path(name), kills=10 if long else 2, seed=seed)
+            restart(figures, Path(name), kills=10 if long else 1, seed=seed)
     return figures
 
 
