@@ -368,20 +368,6 @@ def test_resume_takes_the_run_that_wrote_last(tmp_path):
     assert callback.resume(make_trainer(callback)) == tmp_path / name_of(12)
 
 
-def test_resume_reads_a_file_once(tmp_path, monkeypatch):
-    train(make_trainer(Checkpoint(tmp_path, every_n_steps=2)), 4)
-    read, paths = checkpoint.read, []
-
-    def count(path):
-        paths.append(path)
-        return read(path)
-
-    monkeypatch.setattr(checkpoint, "read", count)
-    callback = Checkpoint(tmp_path)
-    callback.resume(make_trainer(callback))
-    assert paths == [tmp_path / name_of(4)]
-
-
 def test_resume_refuses_a_checkpoint_that_does_not_fit(tmp_path):
     train(make_trainer(Checkpoint(tmp_path)), 2)
     callback = Checkpoint(tmp_path)
