@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "autocast",
+    "current_accelerator",
     "device_of",
     "dtype_of",
     "evaluating",
@@ -22,25 +23,38 @@ __all__ = [
 ]
 
 
+def current_accelerator() -> torch.device | None:
+    """Return the accelerator that PyTorch is built for, which need not be available, if any."""
+    try:
+        return torch.accelerator.current_accelerator()
+    except RuntimeError:  # PyTorch 2.6 raises where none is available
+        return None
+
+
 def resolve_device(device: torch.device | str | None) -> torch.device:
-    """Return the device to train on; None takes the accelerator if there is one, else the CPU.
+    """Return the device to train on, with its index: `tensor.device` of a tensor there.
+
+    None takes the accelerator if there is one, else the CPU. An accelerator without an index is
+    this process's: torchrun starts one process for each GPU of a machine.
 
     Raises:
         ValueError: The device is unknown or not available here.
     """
     if device is None:
-        if torch.cuda.is_available():
-            # torchrun starts one process for each GPU of a machine
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        device = (torch.accelerator.is_available() and current_accelerator()) or "cpu"
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)  # `torch.device` accepts devices that are not there
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        rank = os.environ.get("LOCAL_RANK")
+        if rank is not None and resolved.index is None and resolved.type not in ("cpu", "meta"):
+            # a launcher may also show each process its own GPU alone, as number 0
+            count = torch.get_device_module(resolved).device_count()
+            resolved = torch.device(resolved.type, int(rank) % max(count, 1))
+        # `torch.device` accepts devices that are not there
+        return torch.empty(0, device=resolved).device
+    except (AttributeError, AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ValueError(
             f"`device` must be a device that is available here, such as 'cpu', got {device!r}"
         ) from error
-    return resolved
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -50,9 +64,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+PINNED_COPIES = {"cuda"}
+"""Types of devices to which copies from pinned memory do not block the host."""
+
+
 def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """Copy a tensor to a device; from the CPU to CUDA without blocking the host."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
+    if device.type in PINNED_COPIES and tensor.device.type == "cpu":
         # a copy from pageable memory would block until the GPU has finished what it is doing
         pinned = tensor.to(dtype=dtype or tensor.dtype).pin_memory()
         return pinned.to(device, non_blocking=True)

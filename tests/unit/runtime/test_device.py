@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -16,21 +19,49 @@ from vanillagan.runtime.device import (
 )
 
 
-def test_the_accelerator_is_the_default(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert resolve_device(None) == torch.device("cpu")
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert resolve_device(None) == torch.device("mps")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+@pytest.fixture
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that pretends an accelerator of some devices, of which 0 is current."""
+
+    def empty(size: int, device: torch.device) -> SimpleNamespace:
+        is_bare = device.index is None and device.type != "cpu"
+        return SimpleNamespace(device=torch.device(device.type, 0) if is_bare else device)
+
+    def pretend(device_type: str | None, count: int) -> None:
+        device = None if device_type is None else torch.device(device_type)
+        module = SimpleNamespace(device_count=lambda: count)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+        monkeypatch.setattr(torch, "empty", empty)
+
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert resolve_device(None) == torch.device("cuda", 0)
+    return pretend
 
 
-def test_each_rank_has_its_own_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+@pytest.mark.parametrize(
+    ("found", "count", "device"),
+    [
+        ("cuda", 2, "cuda:0"),
+        ("mps", 1, "mps:0"),
+        ("xpu", 1, "xpu:0"),
+        ("cuda", 0, "cpu"),
+        (None, 0, "cpu"),
+    ],
+)
+def test_the_accelerator_is_the_default(accelerator, found, count, device):
+    accelerator(found, count)
+    assert resolve_device(None) == torch.device(device)
+
+
+@pytest.mark.parametrize("device", [None, "cuda", torch.device("cuda")], ids=str)
+@pytest.mark.parametrize(("count", "index"), [(4, 3), (1, 0)])
+def test_each_rank_has_its_own_gpu(accelerator, monkeypatch, device, count, index):
+    accelerator("cuda", count)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert resolve_device(None) == torch.device("cuda", 3)
+    assert resolve_device(device) == torch.device("cuda", index)
+    for other in ("cuda:2", "cpu"):
+        assert resolve_device(other) == torch.device(other)
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), "meta"], ids=str)
