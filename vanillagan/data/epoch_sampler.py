@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vanillagan.runtime.device import to_device
+
 __all__ = ["EpochSampler", "mix_seeds"]
 
 
@@ -56,13 +58,20 @@ class EpochSampler:
             "shuffle": int(self.shuffle),
         }
 
-    def batches(self, epoch: int, *, skip: int = 0) -> Iterator[Tensor]:
-        """Yield this rank's indices of each batch of an epoch, after the first `skip` batches."""
+    def batches(
+        self, epoch: int, *, skip: int = 0, device: torch.device | None = None
+    ) -> Iterator[Tensor]:
+        """Yield this rank's indices of each batch of an epoch, after the first `skip` batches.
+
+        They lie on the CPU, or on `device`, to which the whole order is copied at once.
+        """
         if self.shuffle:
             rng = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
             indices = torch.randperm(self.length, generator=rng, device="cpu")
         else:
             indices = torch.arange(self.length, device="cpu")
+        if device is not None:
+            indices = to_device(indices, device)
         for number in range(skip, self.batches_per_epoch):
             batch = indices[number * self.batch_size : (number + 1) * self.batch_size]
             part = len(batch) // self.world_size

@@ -63,6 +63,11 @@ class ByteImages(Dataset[Any]):
         labels = "" if self.labels is None else ", with labels"
         return f"ByteImages({len(self):,} images of shape {tuple(self.images.shape[1:])}{labels})"
 
+    def to(self, device: torch.device | str) -> ByteImages:
+        """Return a copy on a device: MNIST takes 47 MB there, and no batch has to be copied."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return ByteImages(self.images.to(device), labels, classes=self.classes)
+
     def __len__(self) -> int:
         return len(self.images)
 
