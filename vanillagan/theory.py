@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vanillagan.runtime.rng import isolated_rng
 from vanillagan.validation import check_dense, check_number
 
 __all__ = [
@@ -229,7 +230,7 @@ def _log_density(distribution: Distribution, x: Any) -> Tensor:
         return distribution.log_prob(points)
     # points outside are replaced by a sample: log_prob would raise or extrapolate, and the gradient
     # of torch.where would be NaN
-    with torch.random.fork_rng():
+    with isolated_rng(0):
         stand_in = distribution.sample()
     whole = inside[(...,) + (None,) * support.event_dim]
     return torch.where(
@@ -262,15 +263,14 @@ def _as_probabilities(
 def _as_tensors(*, broadcast: bool = True, **named: Any) -> tuple[Tensor, Tensor]:
     """Convert two arguments to tensors of one dtype, broadcast; raise if a value is negative."""
     first, second = (_as_tensor(name, value) for name, value in named.items())
-    # numbers and arrays go to the device of the tensor
-    devices = [value.device for value in named.values() if isinstance(value, Tensor)]
-    if len(devices) == 1:
-        first, second = first.to(devices[0]), second.to(devices[0])
     for name, values in zip(named, (first, second), strict=True):
         if not bool((values >= 0).all()):  # NaN is neither
             raise ValueError(f"`{name}` must be at least 0, got {float(values.detach().min()):g}")
     dtype = _common_dtype(tuple(named.values()), first, second)
-    first, second = first.to(dtype), second.to(dtype)
+    # numbers and arrays go to the device of the tensor, in its dtype: MPS has no float64
+    devices = [value.device for value in named.values() if isinstance(value, Tensor)]
+    device = devices[0] if len(devices) == 1 else None
+    first, second = first.to(device, dtype), second.to(device, dtype)
     if broadcast:
         try:
             first, second = torch.broadcast_tensors(first, second)

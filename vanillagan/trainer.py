@@ -433,7 +433,7 @@ class GANTrainer(TrainerHooks):
             "progress": self.progress,
             "history": self.history,
             "run_rng": self.rng,
-            "global_rng": RankRNG(self.distributed),
+            "global_rng": RankRNG(self.distributed, self.device),
             "callbacks": self.callbacks,
         }
         return objects if self.ema is None else objects | {"ema": self.ema}

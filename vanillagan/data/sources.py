@@ -27,7 +27,7 @@ from torch.utils.data import (
 from vanillagan.batch import Batch, collate, is_sample
 from vanillagan.data.epoch_sampler import EpochSampler, mix_seeds
 from vanillagan.data.in_memory import ByteImages, rows
-from vanillagan.runtime.rng import GlobalRNG, isolated_rng
+from vanillagan.runtime.rng import RandomStates, isolated_rng
 from vanillagan.traits import sample_shape_of
 from vanillagan.validation import check_finite, check_type
 
@@ -108,10 +108,11 @@ class MemorySource(BatchSource):
         self.data = data
 
     def read(self, epoch: int, skip: int) -> Iterator[list[Any]]:
-        indices = self.sampler.batches(epoch, skip=skip * self.sampler.batches_per_step)
+        skip *= self.sampler.batches_per_step
+        indices = self.sampler.batches(epoch, skip=skip, device=_device_of(self.data))
         for group in self._grouped(indices):
             # indices are joined, not samples, so that the samples of a step are copied once
-            yield [rows(self.data, torch.cat(group))]
+            yield [rows(self.data, group[0] if len(group) == 1 else torch.cat(group))]
 
 
 class LoaderSource(BatchSource):
@@ -237,14 +238,12 @@ class IterableSource(BatchSource):
         if isinstance(self.data, Iterator):
             skip = 0  # those batches are gone already
         _set_epoch(self.data, epoch)
-        rng, states = GlobalRNG(), None
+        start: int | RandomStates = mix_seeds(self.sampler.seed, epoch)
         iterator: Iterator[Any] | None = None
         largest, smallest = 0, self.sampler.smallest_batch
         while True:
             # entered for each batch: training draws from the global generators between two batches
-            with isolated_rng(mix_seeds(self.sampler.seed, epoch)):
-                if states is not None:
-                    rng.load_state_dict(states)
+            with isolated_rng(start):
                 if iterator is None:
                     iterator = self._iterate()
                 try:
@@ -258,7 +257,7 @@ class IterableSource(BatchSource):
                             "dataset makes batches)"
                         ) from None
                     return
-                states = rng.state_dict()
+                start = RandomStates.now()
             largest = max(largest, _length_of(batch))
             if _length_of(batch) < smallest:
                 continue
@@ -488,7 +487,15 @@ def _not_empty(data: Any) -> Any:
 def _tensors_of(data: InMemory) -> tuple[Tensor, ...]:
     if isinstance(data, TensorDataset):
         return data.tensors
+    if isinstance(data, ByteImages):
+        return (data.images,) if data.labels is None else (data.images, data.labels)
     return (data,) if isinstance(data, Tensor) else ()
+
+
+def _device_of(data: InMemory) -> torch.device | None:
+    """Return the device of the data; None for arrays, and for tensors on several devices."""
+    devices = {tensor.device for tensor in _tensors_of(data)}
+    return devices.pop() if len(devices) == 1 else None
 
 
 def _length_of(batch: Any) -> int:

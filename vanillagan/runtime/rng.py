@@ -5,52 +5,93 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from vanillagan.runtime.device import current_accelerator
 from vanillagan.runtime.distributed import Distributed
 from vanillagan.validation import check_seed, check_state
 
-__all__ = ["GlobalRNG", "RankRNG", "RunRNG", "isolated_rng", "seeded"]
+__all__ = ["GlobalRNG", "RandomStates", "RankRNG", "RunRNG", "isolated_rng", "seeded"]
+
+
+class RandomStates(NamedTuple):
+    """States of the global generators: PyTorch's, each accelerator's, NumPy's, Python's."""
+
+    torch: Tensor
+    accelerators: list[Tensor]
+    numpy: Any
+    python: Any
+
+    @staticmethod
+    def now() -> RandomStates:
+        """Return the current states."""
+        module = _accelerator()
+        count = 0 if module is None else module.device_count()
+        return RandomStates(
+            torch.default_generator.get_state(),
+            [module.get_rng_state(index) for index in range(count)],
+            np.random.get_state(),
+            random.getstate(),
+        )
+
+    def restore(self) -> None:
+        """Make these the current states."""
+        torch.default_generator.set_state(self.torch)
+        for index, state in enumerate(self.accelerators):
+            _accelerator().set_rng_state(state, index)
+        np.random.set_state(self.numpy)
+        random.setstate(self.python)
 
 
 class GlobalRNG:
-    """State of the global generators: PyTorch's, NumPy's, Python's."""
+    """State of the global generators: PyTorch's, NumPy's, Python's.
+
+    Args:
+        device: Device whose generator is included; those of other accelerators are not.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states, as tensors and primitives."""
-        numpy_state: Any = np.random.get_state()
-        kind, keys, *rest = numpy_state
+        states = RandomStates.now()
+        kind, keys, *rest = states.numpy
+        module = _accelerator(self.device.type)
         return {
-            "torch": torch.get_rng_state(),
-            # reading it would initialize CUDA, which takes seconds and breaks `fork`
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "torch": states.torch,
+            "accelerator": {}
+            if module is None
+            else {self.device.type: module.get_rng_state(self.device)},
             "numpy": [kind, keys.tolist(), *rest],
-            "python": random.getstate(),
+            "python": states.python,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        torch.set_rng_state(state["torch"])
-        for index, cuda in enumerate(state["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(cuda, index)
+        """Restore what `state_dict` returned, perhaps on a machine with other accelerators."""
         kind, keys, *rest = state["numpy"]
-        np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
         version, words, gauss = state["python"]
-        random.setstate((version, tuple(words), gauss))
+        numpy_state = (kind, np.array(keys, dtype=np.uint32), *rest)
+        RandomStates(state["torch"], [], numpy_state, (version, tuple(words), gauss)).restore()
+        module = _accelerator(self.device.type)
+        if module is not None and self.device.type in state["accelerator"]:
+            module.set_rng_state(state["accelerator"][self.device.type], self.device)
 
 
 class RankRNG:
     """States of the global generators of all ranks; each rank restores its own."""
 
-    def __init__(self, distributed: Distributed) -> None:
+    def __init__(self, distributed: Distributed, device: torch.device) -> None:
         self.distributed = distributed
+        self._rng = GlobalRNG(device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states by rank."""
-        return {"ranks": self.distributed.all_gather(GlobalRNG().state_dict())}
+        return {"ranks": self.distributed.all_gather(self._rng.state_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore this rank's part of what `state_dict` returned."""
@@ -64,7 +105,7 @@ class RankRNG:
         if any(rank["numpy"][2] > len(rank["numpy"][1]) for rank in ranks):
             raise ValueError("NumPy's position must lie in its state")  # it reads memory at it
         # modulo: a run may be resumed with more ranks than it was saved with
-        GlobalRNG().load_state_dict(ranks[self.distributed.rank % len(ranks)])
+        self._rng.load_state_dict(ranks[self.distributed.rank % len(ranks)])
 
 
 class RunRNG:
@@ -102,17 +143,48 @@ class RunRNG:
 
 
 @contextmanager
-def isolated_rng(seed: int) -> Iterator[None]:
-    """Seed the global generators for what runs inside, and restore them afterwards."""
-    rng = GlobalRNG()
-    outside = rng.state_dict()
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # the largest seed that NumPy takes
-    random.seed(seed)
+def isolated_rng(start: int | RandomStates) -> Iterator[None]:
+    """Seed the global generators for what runs inside, and restore them afterwards.
+
+    Args:
+        start: Seed of the generators, or states for them.
+    """
+    outside = RandomStates.now()
+    if isinstance(start, RandomStates):
+        start.restore()
+    else:
+        _seed(start)
     try:
         yield
     finally:
-        rng.load_state_dict(outside)
+        outside.restore()
+
+
+def _seed(seed: int) -> None:
+    # `torch.manual_seed` would replace the user's seed of an accelerator that is not in use yet,
+    # and takes 100 us and more: it formats a stack trace
+    torch.default_generator.manual_seed(seed)
+    module = _accelerator()
+    if module is not None:
+        seed_all = getattr(module, "manual_seed_all", None)  # torch.mps, of one device, has none
+        (seed_all or module.manual_seed)(seed)
+    np.random.seed(seed % 2**32)  # the largest seed that NumPy takes
+    random.seed(seed)
+
+
+def _accelerator(device_type: str | None = None) -> Any:
+    """Return the module of the accelerator, such as `torch.cuda`; None if it is not in use.
+
+    Args:
+        device_type: Return None for an accelerator of another type.
+    """
+    device = current_accelerator()
+    if device is None or device_type not in (None, device.type):
+        return None
+    module = torch.get_device_module(device)
+    # to read a state would initialize CUDA, which takes seconds and breaks `fork`
+    is_in_use = getattr(module, "is_initialized", None)  # torch.mps has none
+    return module if (is_in_use or module.is_available)() else None
 
 
 def seeded(seed: int | None) -> tuple[torch.Generator, int]:

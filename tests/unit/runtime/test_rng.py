@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from vanillagan.runtime.rng import GlobalRNG, RankRNG, RunRNG, isolated_rng, seeded
+from vanillagan.runtime.rng import (
+    GlobalRNG,
+    RandomStates,
+    RankRNG,
+    RunRNG,
+    isolated_rng,
+    seeded,
+)
+
+CPU = torch.device("cpu")
 
 
 def draw() -> tuple[float, float, float, float]:
@@ -22,7 +31,7 @@ def seed_all(seed: int) -> None:
 
 
 def test_global_state_restores_every_generator():
-    rng = GlobalRNG()
+    rng = GlobalRNG(CPU)
     random.gauss(0, 1)  # Python keeps the second value of a pair
     state = rng.state_dict()
     first = draw()
@@ -32,9 +41,9 @@ def test_global_state_restores_every_generator():
 
 def test_global_state_is_tensors_and_primitives(tmp_path):
     seed_all(1)
-    torch.save(GlobalRNG().state_dict(), tmp_path / "rng.pt")
+    torch.save(GlobalRNG(CPU).state_dict(), tmp_path / "rng.pt")
     first = draw()
-    GlobalRNG().load_state_dict(torch.load(tmp_path / "rng.pt", weights_only=True))
+    GlobalRNG(CPU).load_state_dict(torch.load(tmp_path / "rng.pt", weights_only=True))
     assert draw() == first
 
 
@@ -66,6 +75,95 @@ def test_isolated_rng_restores_after_an_error():
     assert draw() == undisturbed
 
 
+def test_isolated_rng_continues_from_states():
+    with isolated_rng(5):
+        draw()
+        states = RandomStates.now()
+        second = draw()
+    undisturbed = RandomStates.now()
+    with isolated_rng(states):
+        assert draw() == second
+    assert torch.equal(RandomStates.now().torch, undisturbed.torch)
+
+
+def test_isolated_rng_leaves_seeds_that_wait_for_an_accelerator(monkeypatch):
+    """`torch.manual_seed` would queue its seed for CUDA, in place of the user's."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded"))
+    with isolated_rng(5):
+        draw()
+
+
+class Accelerator:
+    """Stand-in for `torch.cuda`, with a generator for each device."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int, kind: str = "cuda") -> None:
+        self.generators = [torch.Generator().manual_seed(9) for _ in range(count)]
+        self.used = True
+        device = torch.device(kind)
+        monkeypatch.setattr("vanillagan.runtime.rng.current_accelerator", lambda: device)
+        monkeypatch.setattr(torch, "get_device_module", lambda device: self)
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_initialized(self) -> bool:
+        return self.used
+
+    def device_count(self) -> int:
+        return len(self.generators)
+
+    def get_rng_state(self, device: int | torch.device) -> torch.Tensor:
+        return self.generators[getattr(device, "index", device)].get_state()
+
+    def set_rng_state(self, state: torch.Tensor, device: int | torch.device) -> None:
+        self.generators[getattr(device, "index", device)].set_state(state)
+
+    def manual_seed_all(self, seed: int) -> None:
+        for generator in self.generators:
+            generator.manual_seed(seed)
+
+    def draw(self, index: int) -> float:
+        return torch.rand((), generator=self.generators[index]).item()
+
+
+def test_isolated_rng_isolates_each_device(monkeypatch):
+    accelerator = Accelerator(monkeypatch, 2)
+    before = RandomStates.now().accelerators
+    inside = []
+    for _ in range(2):
+        with isolated_rng(5):
+            inside.append([accelerator.draw(index) for index in range(2)])
+    assert inside[0] == inside[1]
+    assert all(map(torch.equal, RandomStates.now().accelerators, before))
+
+
+def test_a_device_that_is_not_used_is_not_initialized(monkeypatch):
+    Accelerator(monkeypatch, 2).used = False
+    assert RandomStates.now().accelerators == []
+    assert GlobalRNG(torch.device("cuda:1")).state_dict()["accelerator"] == {}
+
+
+def test_the_state_of_a_device_goes_to_another_one(monkeypatch):
+    accelerator = Accelerator(monkeypatch, 4)
+    accelerator.draw(3)
+    state = GlobalRNG(torch.device("cuda:3")).state_dict()
+    expected = accelerator.draw(3)
+    smaller = Accelerator(monkeypatch, 1)
+    GlobalRNG(torch.device("cuda:0")).load_state_dict(state)
+    assert smaller.draw(0) == expected
+
+
+@pytest.mark.parametrize(("kind", "device"), [("cuda", "cpu"), ("xpu", "xpu:0")])
+def test_states_of_other_devices_are_left_alone(monkeypatch, kind, device):
+    Accelerator(monkeypatch, 1)
+    state = GlobalRNG(torch.device("cuda:0")).state_dict()
+    other = Accelerator(monkeypatch, 1, kind)
+    other.draw(0)
+    before = other.get_rng_state(0)
+    GlobalRNG(torch.device(device)).load_state_dict(state)
+    assert torch.equal(other.get_rng_state(0), before)
+
+
 class Ranks:
     """Stand-in for two ranks."""
 
@@ -74,15 +172,15 @@ class Ranks:
 
     def all_gather(self, value):
         seed_all(9)
-        return [value, GlobalRNG().state_dict()]
+        return [value, GlobalRNG(CPU).state_dict()]
 
 
 def test_each_rank_restores_its_own_state():
     seed_all(1)
-    state = RankRNG(Ranks(0)).state_dict()
+    state = RankRNG(Ranks(0), CPU).state_dict()
     drawn = []
     for rank in (0, 1, 2):  # more ranks than at the save take the states in turn
-        RankRNG(Ranks(rank)).load_state_dict(state)
+        RankRNG(Ranks(rank), CPU).load_state_dict(state)
         drawn.append(draw())
     seed_all(1)
     assert drawn[0] == drawn[2] == draw()
