@@ -206,6 +206,9 @@ def check_first_batch(trainer: GANTrainer, batch: Batch, *, given: Batch) -> Non
         given: The same as the data yields it.
     """
     generator, discriminator = trainer.generator, trainer.discriminator
+    classes = num_classes_of(generator)
+    if classes and given.labels is not None:  # once, also those that lie on a device
+        check_labels(given.labels.cpu(), classes, len(batch.samples))
     warns = trainer.progress.step == 0
     if warns:
         _warn_of_pairs(given, generator)

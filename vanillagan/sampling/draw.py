@@ -89,7 +89,7 @@ def draw_samples(
     if labels is not None:
         tensor = as_labels(labels, n, label_shape or ())
         if classes:  # on a GPU a class out of range would end the process's use of it
-            check_labels(tensor, classes, n)
+            check_labels(tensor.cpu(), classes, n)
         inputs.append(tensor.to(device, dtype if tensor.is_floating_point() else None))
     elif classes:
         raise ValueError(f"`labels` must be given to a generator of {classes} classes, got None")
