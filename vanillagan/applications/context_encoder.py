@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from vanillagan.applications.blending import blend
+from vanillagan.applications.blending import as_mask, expand_mask, fill
 from vanillagan.applications.masks import MaskSampler
 from vanillagan.batch import Batch
 from vanillagan.compatibility import check_fake
@@ -99,12 +99,15 @@ class ContextEncoder(nn.Module):
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         """Fill images (N, *sample_shape) where the mask (N, 1, H, W) is 1.
 
-        Damaged pixels are not read. See `as_mask` for other shapes of the mask and for errors.
+        Damaged pixels are not read. See `as_mask` for other shapes of the mask and for errors. In
+        training, values are checked on the CPU alone: reading them from a device would synchronize.
         """
         check_shape("images", images, self.sample_shape)
+        reads = images.device.type == "cpu" or not self.training
+        pixels = as_mask(mask, images) if reads else expand_mask(mask, images)
         with torch.no_grad():
-            membrane = blend(images, torch.zeros_like(images), mask)
-        damaged = mask.to(images).expand(images.shape[0], 1, *images.shape[2:])
+            membrane = fill(images, torch.zeros_like(images), pixels)
+        damaged = pixels.to(images.dtype)
         maps = [self.stem(torch.cat([membrane, damaged], 1))]
         for block in self.down:
             maps.append(block(maps[-1]))

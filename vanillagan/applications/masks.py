@@ -79,11 +79,11 @@ def scratches(size: int | tuple[int, int], count: int = 4, width: float = 2.0) -
     size = _check_size(size)
     check_integer("count", count, minimum=1)
     check_number("width", width, minimum=1, maximum=min(size), exclude_maximum=True)
-    y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.float32) for side in size),
-                          indexing="ij")  # fmt: skip
     scale = max(size)
 
     def draw(n: int, rng: torch.Generator) -> Tensor:
+        sides = (torch.arange(side, dtype=torch.float32, device=rng.device) for side in size)
+        y, x = torch.meshgrid(*sides, indexing="ij")
         through = torch.rand(2, n, count, 1, 1, generator=rng)
         angle = torch.rand(n, count, 1, 1, generator=rng) * math.pi
         bend = (torch.rand(n, count, 1, 1, generator=rng) - 0.5) / scale
