@@ -75,16 +75,15 @@ class EMA:
         """Update the average with the weights and buffers of `network`."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averages: list[Tensor] = list(self.network.parameters())
-        weights: list[Tensor] = list(network.parameters())
+        averaged: list[tuple[Tensor, Tensor]] = []
+        averaged += zip(self.network.parameters(), network.parameters(), strict=True)
+        copied: list[tuple[Tensor, Tensor]] = []
         buffers = zip(self.network.named_buffers(), network.buffers(), strict=True)
         for (name, average), buffer in buffers:
-            if name.endswith(("running_mean", "running_var")):
-                averages.append(average)
-                weights.append(buffer)
-            else:
-                average.copy_(buffer)
-        _lerp(averages, weights, 1 - decay)
+            is_averaged = name.endswith(("running_mean", "running_var"))
+            (averaged if is_averaged else copied).append((average, buffer))
+        _call_each("lerp_", averaged, 1 - decay)
+        _call_each("copy_", copied)
 
     @staticmethod
     def initial_state(weights: Any) -> dict[str, Any]:
@@ -112,12 +111,14 @@ def _copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, {id(value): value.detach().clone() for value in computed})
 
 
-def _lerp(averages: list[Tensor], weights: list[Tensor], share: float) -> None:
-    """Move each average toward its weight by `share`, in place."""
+def _call_each(method: str, pairs: list[tuple[Tensor, Tensor]], *arguments: float) -> None:
+    """Call `average.method(weight, *arguments)` of each pair (average, weight)."""
     # one kernel call for all weights, not one for each: torch.optim.swa_utils uses it too, but it
     # is no public API
-    if hasattr(torch, "_foreach_lerp_"):
-        torch._foreach_lerp_(averages, weights, share)
+    whole = getattr(torch, f"_foreach_{method}", None)
+    if whole is not None and pairs:
+        averages, weights = zip(*pairs, strict=True)
+        whole(averages, weights, *arguments)
         return
-    for average, weight in zip(averages, weights, strict=True):
-        average.lerp_(weight, share)
+    for average, weight in pairs:
+        getattr(average, method)(weight, *arguments)

@@ -59,7 +59,7 @@ class BCEAdversarialLoss:
 
     Attributes:
         from_logits: True if the discriminator returns logits, False if it returns probabilities.
-            These are clamped to [1e-7, 1 - 1e-7].
+            These are clamped to [1e-7, 1 - 1e-7]; values outside of [0, 1] are an error on the CPU.
         generator_objective: "non_saturating" minimizes -log D(G(z)) (NSGAN), which the paper
             recommends at the end of section 3. "minimax" minimizes log(1 - D(G(z))), equation 1.
         real_label: Target of the discriminator for real samples, in [0, 1]. 0.9 gives one-sided
@@ -106,16 +106,17 @@ class BCEAdversarialLoss:
 
     def _cross_entropy(self, outputs: Tensor, target: float) -> Tensor:
         if target == 1.0:
-            return -self._log_probability(outputs, of_real=True).mean()
+            return self._surprisal(outputs, of_real=True).mean()
         if target == 0.0:
-            return -self._log_probability(outputs, of_real=False).mean()
-        real = self._log_probability(outputs, of_real=True)
-        fake = self._log_probability(outputs, of_real=False)
-        return -(target * real + (1 - target) * fake).mean()
+            return self._surprisal(outputs, of_real=False).mean()
+        real = self._surprisal(outputs, of_real=True)
+        fake = self._surprisal(outputs, of_real=False)
+        return (target * real + (1 - target) * fake).mean()
 
-    def _log_probability(self, outputs: Tensor, *, of_real: bool) -> Tensor:
+    def _surprisal(self, outputs: Tensor, *, of_real: bool) -> Tensor:
+        """Return -log D, or -log(1 - D)."""
         if self.from_logits:
-            return -_softplus(-outputs if of_real else outputs)
+            return _softplus(-outputs if of_real else outputs)
         # on the CPU alone: reading the values from another device would synchronize
         if outputs.device.type == "cpu" and bool(((outputs < 0) | (outputs > 1)).any()):
             low, high = float(outputs.detach().min()), float(outputs.detach().max())
@@ -127,7 +128,7 @@ class BCEAdversarialLoss:
         # 1 - 1e-7 rounds to 1 in half precision, whose log1p(-1) is infinite
         step = max(SMALLEST_PROBABILITY, torch.finfo(outputs.dtype).eps)
         clamped = outputs.clamp(SMALLEST_PROBABILITY, 1 - step)
-        return clamped.log() if of_real else torch.log1p(-clamped)
+        return -(clamped.log() if of_real else torch.log1p(-clamped))
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def _is_supported(x: Tensor, weight: Tensor) -> bool:
     """Return True for products that oneDNN computes faster and that nothing traces."""
     plain = (Tensor, nn.Parameter)  # subclasses, such as torchao's, multiply in their own way
     return (
-        type(x) in plain
+        x.device.type == weight.device.type == "cpu"  # first: it is checked in each step on a GPU
+        and type(x) in plain
         and type(weight) in plain
         and not torch.compiler.is_compiling()
         and PRIVATE is not None
@@ -81,7 +82,6 @@ def _is_supported(x: Tensor, weight: Tensor) -> bool:
         and not PRIVATE.is_transforming()
         and PRIVATE.forward_ad_level() < 0
         and not torch.is_autocast_enabled("cpu")
-        and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.ndim == 2
         and x.shape[1] == weight.shape[1]
