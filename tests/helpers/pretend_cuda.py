@@ -10,8 +10,9 @@ the host, and copies to the device unless they are asynchronous and from pinned 
         trainer.fit(data, max_steps=10)
     assert not gpu.waits
 
-A process registers such a device once and for all, and it is the accelerator from then on: tests on
-it run in a process of their own (`tests/integration/test_pretended_device.py`).
+A process registers such a device once and for all, before its first backward pass, and it is the
+accelerator from then on: tests on it run in a process of their own
+(`tests/integration/test_pretended_device.py`).
 """
 
 from __future__ import annotations

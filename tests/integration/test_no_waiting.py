@@ -1,4 +1,7 @@
-"""Nothing in a training step synchronizes with the device: values are read only for logs."""
+"""Nothing in a training step synchronizes with the device: values are read only for logs.
+
+Copies to the device are no operators on the CPU: `pretended_device.py` counts those that block.
+"""
 
 from __future__ import annotations
 
