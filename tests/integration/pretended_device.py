@@ -75,6 +75,12 @@ def test_the_device_is_the_accelerator_with_its_index(gpu, device):
     assert resolve_device(device) == torch.empty(0, device="gpu").device
 
 
+def test_byte_images_move_as_a_whole(gpu):
+    moved = ByteImages(BYTES, CLASSES, classes="abc").to("gpu:0")
+    assert (moved.images.device.type, moved.labels.device.type) == ("gpu", "gpu")
+    assert moved.classes == ("a", "b", "c")
+
+
 CONFIGURATIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "a tensor": (lambda: IMAGES, {}),
     "R1 and EMA": (lambda: IMAGES, {"penalties": [R1(0.5)], "ema": EMA()}),

@@ -98,7 +98,7 @@ class RankRNG:
         # only what comes from a file is checked: sources restore a `GlobalRNG` for each batch
         words, generator = {int: int}, torch.empty(0, dtype=torch.uint8)
         numpy_form = {0: str, 1: words, 2: int, 3: int, 4: float}
-        form = {"torch": generator, "cuda": {int: generator}, "numpy": numpy_form}
+        form = {"torch": generator, "accelerator": {str: generator}, "numpy": numpy_form}
         form |= {"python": {0: int, 1: words, 2: (float, None)}}
         check_state("global_rng", state, {"ranks": {int: form}})
         ranks = state["ranks"]

@@ -199,10 +199,3 @@ def test_each_tensor_is_indexed_on_its_own_device():
     assert samples.device.type == "meta"
     assert samples.shape == (2, 2)
     assert labels.tolist() == [3, 1]
-
-
-def test_byte_images_move_as_a_whole():
-    images = ByteImages(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), torch.arange(2), classes="ab")
-    moved = images.to("meta")
-    assert (moved.images.device.type, moved.labels.device.type) == ("meta", "meta")
-    assert moved.classes == ("a", "b")
