@@ -19,7 +19,7 @@ from vanillagan.errors import stacklevel_of_user
 from vanillagan.losses import AdversarialLoss
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.penalties import Penalty
-from vanillagan.runtime.device import evaluating, uncompiled
+from vanillagan.runtime.device import device_of, evaluating, uncompiled
 from vanillagan.runtime.rng import isolated_rng
 from vanillagan.traits import (
     label_shape_of,
@@ -29,6 +29,7 @@ from vanillagan.traits import (
 )
 from vanillagan.validation import (
     check_condition,
+    check_dense,
     check_finite,
     check_labels,
     check_output,
@@ -154,6 +155,7 @@ def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
     check_type("unpack_batch", batch, Batch, "a function that returns a Batch")
     samples, labels = batch
     check_type("batch", samples, Tensor, "a tensor of samples")
+    check_dense("batch", samples, needs_values=device_of(generator).type != "meta")
     shape = sample_shape_of(generator)
     samples = in_layout(samples, shape)
     if samples.dtype == torch.uint8 and samples.dim() == 4:  # images, as of `ByteImages`

@@ -31,7 +31,7 @@ from vanillagan.runtime.rng import RankRNG, RunRNG
 from vanillagan.runtime.thread import TrainingThread
 from vanillagan.sampling.draw import Labels, draw_samples, labels_in_turn
 from vanillagan.traits import has_batch_norm, has_independent_samples
-from vanillagan.validation import ReadOnly, check_choice, check_integer, check_seed
+from vanillagan.validation import ReadOnly, check_bool, check_choice, check_integer, check_seed
 
 __all__ = ["GANTrainer"]
 
@@ -149,6 +149,7 @@ class GANTrainer(TrainerHooks):
         )
         self.latent_sampler = latent_sampler or latent_sampler_of(generator)
         self.device = resolve_device(device)
+        check_bool("compile", compile)
         self.precision = check_choice("precision", precision, ("fp32", "bf16"))
         self.rng = RunRNG(check_seed(seed))
 
