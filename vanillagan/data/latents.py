@@ -19,7 +19,10 @@ __all__ = [
 ]
 
 LatentSampler: TypeAlias = Callable[[int, torch.Generator], Tensor]
-"""Function `(n, rng) -> Tensor (n, ...)` that draws n latents on the CPU from the generator."""
+"""Function `(n, rng) -> Tensor (n, ...)` that draws n latents from the generator, on its device.
+
+While it runs, `rng.device` is the default device of new tensors.
+"""
 
 
 def normal_latents(*shape: int) -> LatentSampler:
@@ -49,6 +52,7 @@ def draw_latents(sampler: LatentSampler, n: int, rng: torch.Generator) -> Tensor
 
     Raises:
         TypeError: The sampler is not a function, or returns no tensor.
+        RuntimeError: A CUDA graph is being recorded, but the sampler draws on the CPU.
     """
     if not callable(sampler):
         raise TypeError(
@@ -59,6 +63,12 @@ def draw_latents(sampler: LatentSampler, n: int, rng: torch.Generator) -> Tensor
         latents = sampler(n, rng)
     expected = "a function (n, torch.Generator) that returns a Tensor"
     check_type("latent_sampler", latents, Tensor, expected)
+    # the graph would copy the same memory in each replay
+    if latents.device.type != rng.device.type and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"`latent_sampler` must draw on the generator's device {rng.device} with "
+            f"`cuda_graphs=True`, got latents on {latents.device}"
+        )
     return latents
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,16 +112,20 @@ class RankRNG:
 class RunRNG:
     """Random state of a run: the seed of its sample order, and the generator of its latents.
 
-    Latents are drawn on the CPU, so that they are the same on every device.
+    Args:
+        seed: Seed of both.
+        device: Device of the trainer. Latents are drawn on it if it is a CUDA device, else on the
+            CPU.
 
     Attributes:
         seed: Seed of the order of samples.
         latents: Generator that latents are drawn from.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, device: torch.device | None = None) -> None:
         self.seed = check_seed(seed)
-        self.latents = torch.Generator().manual_seed(seed)
+        on_device = device is not None and device.type == "cuda"
+        self.latents = torch.Generator(device if on_device else "cpu").manual_seed(seed)
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
@@ -139,7 +144,13 @@ class RunRNG:
         """Restore what `state_dict` returned."""
         check_state("run_rng", state, {"seed": int, "latents": self.latents.get_state()})
         self.seed = state["seed"]
-        self.latents.set_state(state["latents"])
+        latents = state["latents"]
+        sizes = {16, len(torch.Generator().get_state())}  # bytes: of a CUDA device, of the CPU
+        if len(latents) not in sizes - {len(self.latents.get_state())}:
+            self.latents.set_state(latents)
+        else:  # from the other kind of device: the run goes on with other latents
+            digest = hashlib.sha256(latents.numpy().tobytes()).digest()
+            self.latents.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 @contextmanager

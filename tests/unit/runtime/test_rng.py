@@ -188,6 +188,17 @@ def test_each_rank_restores_its_own_state():
     assert drawn[1] == draw()
 
 
+def test_latents_go_on_from_a_state_of_another_kind_of_device():
+    rng, drawn = RunRNG(3), []
+    first = torch.rand(3, generator=rng.latents)
+    for _ in range(2):  # a CUDA generator has 16 bytes
+        rng.load_state_dict({"seed": 5, "latents": torch.arange(16, dtype=torch.uint8)})
+        drawn.append(torch.rand(3, generator=rng.latents))
+    assert rng.seed == 5
+    assert torch.equal(*drawn)
+    assert not torch.equal(drawn[0], first)
+
+
 def test_run_state_is_the_seed_and_the_latents():
     rng = RunRNG(3)
     torch.rand(2, generator=rng.latents)
