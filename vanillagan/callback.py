@@ -15,6 +15,7 @@ from vanillagan.batch import Batch
 from vanillagan.errors import stacklevel_of_user
 from vanillagan.player import Player
 from vanillagan.results import StepResult
+from vanillagan.runtime.graphs import deferred_to_replay
 from vanillagan.validation import check_state
 
 if TYPE_CHECKING:
@@ -192,7 +193,11 @@ class CallbackList(Callback, Sequence[Callback]):
 
     @override
     def on_before_optimizer_step(self, trainer: GANTrainer, player: Player) -> None:
-        self._call("on_before_optimizer_step", trainer, player)
+        hook = "on_before_optimizer_step"
+        own = getattr(trainer.on_before_optimizer_step, "__func__", None)
+        is_heard = own is not TrainerHooks.on_before_optimizer_step or self._listeners[hook]
+        if is_heard and not deferred_to_replay(self._call, hook, trainer, player):
+            self._call(hook, trainer, player)
 
     @override
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:

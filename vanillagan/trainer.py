@@ -27,6 +27,7 @@ from vanillagan.progress import Progress
 from vanillagan.results import DiscriminatorStep, GeneratorStep, History, StepResult
 from vanillagan.runtime.device import autocast, resolve_device, to_device
 from vanillagan.runtime.distributed import Distributed
+from vanillagan.runtime.graphs import StepGraphs
 from vanillagan.runtime.rng import RankRNG, RunRNG
 from vanillagan.runtime.thread import TrainingThread
 from vanillagan.sampling.draw import Labels, draw_samples, labels_in_turn
@@ -82,6 +83,8 @@ class GANTrainer(TrainerHooks):
         device: Device to train on, such as "cpu" or "cuda:0"; by default the accelerator, if any.
         precision: "fp32", or "bf16" for autocast to bfloat16.
         compile: Run the networks through `torch.compile` in training.
+        cuda_graphs: Record training steps as CUDA graphs and replay them without Python. Values of
+            Python that a step reads stay those of the recording, which each `fit` does anew.
         callbacks: Callbacks, called in this order within each priority.
         seed: Seed of latents and sample order, in [0, 2**63 - 1]. Initial weights depend on
             `torch.manual_seed` before the networks are created.
@@ -132,6 +135,7 @@ class GANTrainer(TrainerHooks):
         device: torch.device | str | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
         compile: bool = False,
+        cuda_graphs: bool = False,
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
     ) -> None:
@@ -151,7 +155,8 @@ class GANTrainer(TrainerHooks):
         self.device = resolve_device(device)
         check_bool("compile", compile)
         self.precision = check_choice("precision", precision, ("fp32", "bf16"))
-        self.rng = RunRNG(check_seed(seed))
+        self.rng = RunRNG(check_seed(seed), self.device)
+        self._graphs = StepGraphs(self.device, self.rng.latents) if cuda_graphs else None
 
         self.distributed = Distributed(self.device)
         networks = generator.to(self.device), discriminator.to(self.device)
@@ -220,6 +225,7 @@ class GANTrainer(TrainerHooks):
         self._thread.check("fit", in_hooks=False)
         check_integer("batch_size", batch_size, minimum=1)
         self.progress.set_limits(max_epochs, max_steps)
+        self._forget_graphs()
         source = self._open(data, batch_size)
         self.stop_reason = None
         self.generator.train()
@@ -260,6 +266,19 @@ class GANTrainer(TrainerHooks):
         if self.lr_schedule is not None:
             apply_lr_schedule(self.lr_schedule, self.progress, self.players)
         self.callbacks.on_step_start(self, batch)
+        if self._graphs is None:
+            result = self._steps(batch)
+        else:
+            result = self._graphs.run(self._steps, batch, self.players, self._due_penalties())
+        if self.ema is not None:
+            self.ema.update(self.generator)
+        self.progress.count_step()
+        self.history.append(result)
+        self.callbacks.on_step_end(self, result)
+        return result
+
+    def _steps(self, batch: Batch) -> StepResult:
+        """Take the steps of both players."""
         parts = batch.split(self.discriminator_steps)
         if self.update_order == "generator_first":
             g_step = self._accumulated(self.generator_step, parts[0])
@@ -270,13 +289,7 @@ class GANTrainer(TrainerHooks):
             for part in parts:
                 d_step = self._accumulated(self.discriminator_step, part)
             g_step = self._accumulated(self.generator_step, parts[-1])
-        if self.ema is not None:
-            self.ema.update(self.generator)
-        result = StepResult(g_step, d_step)
-        self.progress.count_step()
-        self.history.append(result)
-        self.callbacks.on_step_end(self, result)
-        return result
+        return StepResult(g_step, d_step)
 
     def _accumulated(self, step: Callable[..., Step], batch: Batch, *fake: Tensor) -> Step:
         """Call a step for each of `accumulate` parts of a batch; the last one updates weights."""
@@ -357,8 +370,12 @@ class GANTrainer(TrainerHooks):
         def critic(samples: Tensor) -> Tensor:
             return self.d.judge(Batch(samples, batch.labels), eager=True)
 
-        due = [penalty for penalty in self.penalties if self.progress.step % penalty.every == 0]
+        due = [self.penalties[index] for index in self._due_penalties()]
         return total_penalty(due, critic, batch.samples, fake) if due else None
+
+    def _due_penalties(self) -> tuple[int, ...]:
+        step = self.progress.step
+        return tuple(i for i, penalty in enumerate(self.penalties) if step % penalty.every == 0)
 
     def update(self, player: Player, loss: Tensor) -> None:
         """Take one optimizer step for `player`, once all parts of a batch have come to it."""
@@ -472,6 +489,7 @@ class GANTrainer(TrainerHooks):
         states = content["states"]
         if self.ema is not None:  # an average that the run had not yet
             states.setdefault("ema", EMA.initial_state(states.get("generator")))
+        self._forget_graphs()  # optimizer states come to other memory, also after an error
         with compatibility.warning_of_settings(self):
             checkpoint.restore(self.state_objects(), content)
 
@@ -496,10 +514,15 @@ class GANTrainer(TrainerHooks):
         checkpoint.restore_weights(networks, content, strict=strict)
         if self.ema is not None:
             self.ema.load_state_dict(EMA.initial_state(self.generator.state_dict()))
+        self._forget_graphs()
 
     def stop(self, reason: str) -> None:
         """End `fit` after the current step; several ranks end together, after the next one."""
         self.stop_reason = reason
+
+    def _forget_graphs(self) -> None:
+        if self._graphs is not None:
+            self._graphs.forget()
 
     def _open(self, data: Any, batch_size: int) -> BatchSource:
         """Create the batch source and locate the resume position in the current epoch."""

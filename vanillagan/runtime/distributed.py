@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vanillagan.runtime.device import weights_of
+from vanillagan.runtime.graphs import deferred_to_replay
 
 __all__ = ["Distributed"]
 
@@ -77,6 +78,8 @@ class Distributed:
         """
         trained = [weight for weight in parameters if weight.requires_grad]
         if self.world_size == 1 or not trained:
+            return
+        if deferred_to_replay(self.average_gradients, parameters):
             return
         missing = [index for index, weight in enumerate(trained) if weight.grad is None]
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in trained]

@@ -1,0 +1,1 @@
+"""Tests on a real CUDA device; they are skipped where there is none."""
