@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,7 @@ class Options:
         precision: "fp32", or "bf16" for autocast to bfloat16.
         networks: "mlp" for those of the reference implementation, "conv" for the library's.
         seed: Seed of the weights, and of latents and sample order of the loops without a trainer.
+        device: Device of the loops whose networks and data the caller puts there.
     """
 
     data: Path
@@ -57,12 +58,13 @@ class Options:
     precision: Literal["fp32", "bf16"] = "fp32"
     networks: Literal["mlp", "conv"] = "mlp"
     seed: int = 0
+    device: str = "cpu"
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which networks run, in loops without a trainer."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast("cpu", dtype=torch.bfloat16)
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
 
 # -- networks and data ----------------------------------------------------------------------------
@@ -144,11 +146,11 @@ def reference(options: Options, tick: Tick) -> None:
 def train_as_reference(
     generator: nn.Module,
     discriminator: nn.Module,
-    loader: DataLoader[tuple[Tensor, Tensor]],
+    loader: Iterable[tuple[Tensor, Tensor]],
     options: Options,
     tick: Tick,
 ) -> None:
-    """Run the reference implementation's loop on given networks."""
+    """Run the reference implementation's loop on given networks; batches are on the device."""
     adversarial_loss = nn.BCELoss()
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=LR, betas=BETAS)
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=LR, betas=BETAS)
@@ -160,12 +162,12 @@ def train_as_reference(
 
     while True:
         for real, _labels in loader:
-            valid = torch.ones(len(real), 1)
-            fake = torch.zeros(len(real), 1)
+            valid = torch.ones(len(real), 1, device=options.device)
+            fake = torch.zeros(len(real), 1, device=options.device)
 
             optimizer_g.zero_grad()
             with options.autocast():
-                generated = generator(torch.randn(len(real), LATENT_DIM))
+                generated = generator(torch.randn(len(real), LATENT_DIM, device=options.device))
             g_loss = adversarial_loss(discriminate(generated), valid)
             g_loss.backward()
             optimizer_g.step()
@@ -187,16 +189,31 @@ def hand_written(options: Options, tick: Tick) -> None:
     generator's step; one forward pass over real and fake samples; losses from logits; no
     synchronization; the generator's activations freed before the discriminator's step.
     """
-    generator, discriminator = own_networks(options)
+    step = hand_written_step(*own_networks(options), options)
+    for real in _batches(options):
+        step(real)
+        tick()
+
+
+def hand_written_step(
+    generator: nn.Module, discriminator: nn.Module, options: Options
+) -> Callable[[Tensor], None]:
+    """Return the step of `hand_written` for given networks."""
     optimizer_g, optimizer_d = (
-        torch.optim.Adam(network.parameters(), lr=LR, betas=BETAS, fused=True)
+        torch.optim.Adam(
+            network.parameters(),
+            lr=LR,
+            betas=BETAS,
+            fused=True,
+            capturable=options.device != "cpu",
+        )
         for network in (generator, discriminator)
     )
     weights_d = list(discriminator.parameters())
 
     def generator_step(n: int) -> Tensor:
         with options.autocast():
-            fake: Tensor = generator(torch.randn(n, LATENT_DIM))
+            fake: Tensor = generator(torch.randn(n, LATENT_DIM, device=options.device))
             for weight in weights_d:
                 weight.requires_grad_(False)
             logits = discriminator(fake)
@@ -217,9 +234,7 @@ def hand_written(options: Options, tick: Tick) -> None:
         loss.backward()
         optimizer_d.step()
 
-    for real in _batches(options):
-        discriminator_step(real, generator_step(len(real)))
-        tick()
+    return lambda real: discriminator_step(real, generator_step(len(real)))
 
 
 def _batches(options: Options) -> Iterator[Tensor]:

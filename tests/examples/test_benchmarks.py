@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.benchmarks import gpu
 from tests.benchmarks.limit import limit
 from tests.benchmarks.loops import Options, plain_loader
 from tests.benchmarks.recipes import RECIPES, make_trainer
@@ -17,6 +20,7 @@ from tests.benchmarks.time_to_quality import VARIANTS, make, same_batches
 from tests.helpers.digits import write_mnist
 from tests.helpers.scripts import ROOT
 from vanillagan.datasets import mnist
+from vanillagan.runtime import graphs
 
 
 class Ticked(Exception):  # noqa: N818 - it is no error
@@ -70,6 +74,17 @@ def test_the_limit_makes_a_step(networks, precision):
     options = Options(Path(), batch_size=4, precision=precision, networks=networks)
     with pytest.raises(Ticked):
         limit(options, stop)
+
+
+@pytest.mark.slow
+def test_the_check_of_a_gpu_runs_on_the_cpu(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(graphs, "CUDAGraphs", graphs.CUDAGraphs)  # is replaced: restore it
+    path = tmp_path / "gpu.json"
+    monkeypatch.setattr(sys, "argv", ["gpu", "--quick", "--json", str(path)])
+    assert gpu.main() == 0, capsys.readouterr().out
+    figures = json.loads(path.read_text())["figures"]
+    assert [row["section"] for row in figures] == ["about", *gpu.SECTIONS]
+    assert {row["ms"] > 0 for row in figures[-1]["found"]} == {True}
 
 
 def test_batches_from_memory_equal_those_of_the_loader(tmp_path):
