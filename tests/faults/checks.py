@@ -13,15 +13,15 @@ from tests.faults.soak import soak
 
 CHECKS: dict[str, Check] = {
     "kills": check_kills,
-    "damaged files": files.damaged,
-    "files with code": files.with_code,
-    "files of another content": files.of_another_content,
+    "damaged-files": files.damaged,
+    "files-with-code": files.with_code,
+    "files-of-other-content": files.of_another_content,
     "disk": check_disk,
     "numbers": numbers,
     "ranks": processes.check_agreement,
-    "rank exits": processes.check_exits,
-    "rank restarts": processes.check_restarts,
-    "bad calls": bad_calls,
-    "broken images": broken_images,
+    "rank-exits": processes.check_exits,
+    "rank-restarts": processes.check_restarts,
+    "bad-calls": bad_calls,
+    "broken-images": broken_images,
     "soak": soak,
 }
