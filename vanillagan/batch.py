@@ -141,15 +141,12 @@ def is_sample(value: Any, sample_shape: tuple[int, ...] | None) -> bool | None:
         return True
     if sample_shape is None:
         return None
-    single = samples.unsqueeze(0)
     # the exact shapes first: (16, 16) may be a row of a batch, or an image without its channel
-    for form, answer in ((single, True), (samples, False)):
-        if form.shape[1:] == sample_shape:
-            return answer
-    for form, answer in ((single, True), (samples, False)):
-        if in_layout(form, sample_shape).shape[1:] == sample_shape:
-            return answer
-    return None
+    if sample_shape in (samples.shape, samples.shape[1:]):
+        return samples.shape == sample_shape
+    forms = samples.unsqueeze(0), samples
+    single, batch = (in_layout(form, sample_shape).shape[1:] == sample_shape for form in forms)
+    return single if single or batch else None
 
 
 def in_layout(samples: Tensor, sample_shape: tuple[int, ...] | None) -> Tensor:

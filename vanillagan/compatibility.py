@@ -110,12 +110,14 @@ def check_parts(
     lr_schedule: object,
 ) -> None:
     """Raise if one of the trainer's other parts is of the wrong type."""
-    check_type("penalties", penalties, Sequence, "a list of penalties such as [R1(0.5)]")
-    for index, penalty in enumerate(penalties):
-        check_type(f"penalties[{index}]", penalty, Penalty, "a Penalty such as R1(0.5)")
-    check_type("callbacks", callbacks, Sequence, "a list of callbacks")
-    for index, callback in enumerate(callbacks):
-        check_type(f"callbacks[{index}]", callback, Callback, "a Callback")
+    lists = (
+        ("penalties", penalties, Penalty, "a Penalty such as R1(0.5)"),
+        ("callbacks", callbacks, Callback, "a Callback"),
+    )
+    for name, parts, kind, expected in lists:
+        check_type(name, parts, Sequence, f"a list of {name}")
+        for index, part in enumerate(parts):
+            check_type(f"{name}[{index}]", part, kind, expected)
     if latent_sampler is not None and not callable(latent_sampler):
         raise TypeError(
             "`latent_sampler` must be a function (n, torch.Generator) -> Tensor, "
@@ -240,9 +242,12 @@ def check_fake(fake: Tensor, samples: Tensor) -> None:
     """Raise if the fakes are no tensor, or of another shape than the real samples."""
     check_output("generator", fake, "wrap it in a module that returns the samples alone")
     if fake.shape != samples.shape:
+        single = (
+            " (join single samples by `torch.stack`, or declare the generator's `sample_shape`)"
+        )
         raise ValueError(
             f"`generator` must make fakes of the shape of the real samples {tuple(samples.shape)}, "
-            f"got {tuple(fake.shape)}"
+            f"got {tuple(fake.shape)}{single * (fake.shape[1:] == samples.shape)}"
         )
 
 
@@ -282,12 +287,12 @@ def _warn(message: str) -> None:
 def _warn_of_pairs(batch: Batch, generator: nn.Module) -> None:
     """Warn if batches are pairs of samples, of which an unconditional trainer uses the first."""
     samples, labels = batch
-    is_conditional = label_shape_of(generator) is not None
-    if is_conditional or not isinstance(labels, Tensor) or labels.dim() < 2:
+    if label_shape_of(generator) is not None or not isinstance(labels, Tensor):
         return
     # images of both may differ in their channels
     are_images = samples.dim() == labels.dim() > 2 and samples.shape[2:] == labels.shape[2:]
-    if labels.is_floating_point() and (are_images or samples.shape == labels.shape):
+    are_rows = samples.dim() > 1 and samples.shape == labels.shape
+    if labels.is_floating_point() and (are_images or are_rows):
         _warn(
             "`data` yields pairs of samples, but only the first of each pair is used, and the "
             f"second, of shape {tuple(labels.shape[1:])}, is dropped: yield the samples alone, or "
@@ -333,10 +338,8 @@ def _warn_of_outputs(logits: Tensor, loss: AdversarialLoss) -> None:
             "`discriminator` returns probabilities (it ends in a sigmoid), but `loss` takes "
             "logits: remove the sigmoid, or pass `loss=BCEAdversarialLoss(from_logits=False)`"
         )
-        return
     # two columns that were joined are logits of two networks or maps
-    has_two_columns = logits.dim() == 2 and logits.shape[1] == 2 and operation != "Cat"
-    if operation in ("Softmax", "LogSoftmax") or has_two_columns:
+    elif operation.endswith("Softmax") or (operation != "Cat" and logits.shape[1:] == (2,)):
         _warn(
             f"`discriminator` returns {logits[0].numel()} values for each sample, and each is "
             "taken as a logit: for two classes remove the softmax, if any, and return the logit of "

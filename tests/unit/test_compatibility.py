@@ -184,6 +184,15 @@ def test_a_generator_must_return_a_tensor(points, convert, got, shape):
     assert trainer.progress.step == 0
 
 
+def test_single_samples_for_a_generator_without_a_shape_are_told(points):
+    generator = nn.Linear(4, 2)
+    trainer = GANTrainer(
+        generator, Discriminator((2,)), latent_sampler=normal_latents(4), device="cpu"
+    )
+    with pytest.raises(ValueError, match=r"got \(2, 2\) \(join single samples by `torch.stack`"):
+        trainer.fit(list(points), max_epochs=1)
+
+
 def test_a_subclass_may_join_what_its_discriminator_returns(points):
     class Joining(GANTrainer):
         def discriminate(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:

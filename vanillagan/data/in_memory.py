@@ -119,10 +119,8 @@ def load_into_memory(
         raise ValueError("`dataset` must hold at least one sample, got an empty dataset")
     # under two seeds, so that a random transform gives two results
     first, again = _first_samples(source, seed=0), _first_samples(source, seed=1)
-    if not all(
-        torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
-        for a, b in zip(first.inputs, again.inputs, strict=True)
-    ):
+    parts = zip(first.inputs, again.inputs, strict=True)
+    if not all(torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all() for a, b in parts):
         raise ValueError(
             "`dataset` must give the same sample each time, got another one in a second reading: "
             "its transforms are random"

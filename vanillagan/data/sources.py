@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -34,18 +34,19 @@ from vanillagan.validation import check_finite, check_type
 __all__ = ["BatchSource", "open_source"]
 
 Unpack = Callable[[Any], Batch]
-InMemory: TypeAlias = "Tensor | np.ndarray[Any, Any] | TensorDataset | ByteImages"
 
 
 class BatchSource(ABC):
     """Batches by epoch, one for each training step, however the data is stored.
 
     Args:
+        data: What the batches are read from.
         sampler: Order and sizes of the batches.
         unpack: Converts what the data yields to a `Batch`.
     """
 
-    def __init__(self, sampler: EpochSampler, unpack: Unpack = Batch.of) -> None:
+    def __init__(self, data: Any, sampler: EpochSampler, unpack: Unpack) -> None:
+        self.data = data
         self.sampler = sampler
         self._unpack = unpack
 
@@ -88,6 +89,11 @@ class BatchSource(ABC):
     def _raise_too_few(self, got: str) -> NoReturn:
         count = self.sampler.batches_per_step
         why = f" (one for each of discriminator_steps={count}: lower `batch_size`)" * (count > 1)
+        if isinstance(self.data, Iterator):
+            why += (
+                " (an iterator can be read only once: pass an object whose `__iter__` starts anew, "
+                "such as a list or a DataLoader)"
+            )
         raise ValueError(f"`data` must yield {count} or more batches in each epoch, got {got}{why}")
 
     def _grouped(self, batches: Iterator[Any]) -> Iterator[list[Any]]:
@@ -99,17 +105,19 @@ class BatchSource(ABC):
 class MemorySource(BatchSource):
     """Tensors or arrays in memory, or mapped into it from a file, read by the batch."""
 
-    def __init__(self, data: InMemory, sampler: EpochSampler, unpack: Unpack) -> None:
-        for tensor in _tensors_of(data):
+    def __init__(self, data: Any, sampler: EpochSampler, unpack: Unpack) -> None:
+        super().__init__(data, sampler, unpack)
+        parts = getattr(data, "tensors", None) or [getattr(data, "images", data)]
+        tensors = [part for part in parts if isinstance(part, Tensor)]  # not arrays
+        self._device = tensors[0].device if tensors else None
+        for tensor in tensors:
             # batches on the CPU are checked in turn: a mapped file may be larger than the memory
             if tensor.device.type != "cpu":
                 check_finite("data", tensor)
-        super().__init__(sampler, unpack)
-        self.data = data
 
     def read(self, epoch: int, skip: int) -> Iterator[list[Any]]:
         skip *= self.sampler.batches_per_step
-        indices = self.sampler.batches(epoch, skip=skip, device=_device_of(self.data))
+        indices = self.sampler.batches(epoch, skip=skip, device=self._device)
         for group in self._grouped(indices):
             # indices are joined, not samples, so that the samples of a step are copied once
             yield [rows(self.data, group[0] if len(group) == 1 else torch.cat(group))]
@@ -123,16 +131,15 @@ class LoaderSource(BatchSource):
     """
 
     def __init__(self, loader: DataLoader[Any], sampler: EpochSampler, unpack: Unpack) -> None:
-        super().__init__(sampler, unpack)
-        self._batch_sampler = _SeededBatchSampler(sampler)
+        super().__init__(loader.dataset, sampler, unpack)
+        own_collate = None if loader.collate_fn is default_collate else loader.collate_fn
+        self._keys = _SeededBatches(sampler)
         self._loader = DataLoader(
-            _SeededDataset(
-                loader.dataset,
-                collate if loader.collate_fn is default_collate else loader.collate_fn,
-            ),
-            batch_sampler=self._batch_sampler,
+            _SeededDataset(loader.dataset, own_collate or collate),
+            batch_size=None,  # the dataset reads and collates a whole batch, under its seed
+            sampler=self._keys,
+            collate_fn=_identity,
             num_workers=loader.num_workers,
-            collate_fn=_identity,  # the dataset collates, under the seed of the batch
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
             worker_init_fn=loader.worker_init_fn,
@@ -143,8 +150,8 @@ class LoaderSource(BatchSource):
         )
 
     def read(self, epoch: int, skip: int) -> Iterator[list[Any]]:
-        self._batch_sampler.epoch = epoch
-        self._batch_sampler.skip = skip * self.sampler.batches_per_step
+        self._keys.epoch = epoch
+        self._keys.skip = skip * self.sampler.batches_per_step
         with torch.device("cpu"):  # a loader draws from its generator on the default device
             batches = iter(self._loader)
         return self._grouped(batches)
@@ -160,10 +167,7 @@ class IterableSource(BatchSource):
     used. An iterator cannot be restarted, and is read on from its current position.
 
     Args:
-        data: The iterable.
-        sampler: Number of batches for each step, and smallest size of a batch.
-        unpack: Converts what the data yields to a `Batch`.
-        batch_size: Single samples that this rank joins to a batch.
+        batch_size: Single samples that are joined to a batch, over all ranks.
         sample_shape: Shape of a sample, if it is known.
     """
 
@@ -173,12 +177,11 @@ class IterableSource(BatchSource):
         sampler: EpochSampler,
         unpack: Unpack,
         *,
-        batch_size: int = 0,
-        sample_shape: tuple[int, ...] | None = None,
+        batch_size: int,
+        sample_shape: tuple[int, ...] | None,
     ) -> None:
-        super().__init__(sampler, unpack)
-        self.data = data
-        self._batch_size = batch_size
+        super().__init__(data, sampler, unpack)
+        self._batch_size = max(1, batch_size // sampler.world_size)
         self._sample_shape = sample_shape
 
     @property
@@ -199,7 +202,9 @@ class IterableSource(BatchSource):
         return batches or None
 
     def read(self, epoch: int, skip: int) -> Iterator[list[Any]]:
-        return self._grouped(self._batches(epoch, skip * self.sampler.batches_per_step))
+        is_used_up = isinstance(self.data, Iterator)  # the batches to skip are gone already
+        first = 0 if is_used_up else skip * self.sampler.batches_per_step
+        return self._grouped(islice(self._batches(epoch), first, None))
 
     @cached_property
     def _starts_with_sample(self) -> bool:
@@ -226,45 +231,29 @@ class IterableSource(BatchSource):
         while samples := list(islice(elements, self._batch_size)):
             yield collate(samples)
 
-    def _raise_too_few(self, got: str) -> NoReturn:
-        if isinstance(self.data, Iterator):
-            got += (
-                " (an iterator can be read only once: pass an object whose `__iter__` starts anew, "
-                "such as a list or a DataLoader)"
-            )
-        super()._raise_too_few(got)
-
-    def _batches(self, epoch: int, skip: int) -> Iterator[Any]:
-        if isinstance(self.data, Iterator):
-            skip = 0  # those batches are gone already
+    def _batches(self, epoch: int) -> Iterator[Any]:
+        """Yield the batches that are large enough."""
         _set_epoch(self.data, epoch)
+        batches, end = self._iterate(), object()
         start: int | RandomStates = mix_seeds(self.sampler.seed, epoch)
-        iterator: Iterator[Any] | None = None
         largest, smallest = 0, self.sampler.smallest_batch
         while True:
             # entered for each batch: training draws from the global generators between two batches
             with isolated_rng(start):
-                if iterator is None:
-                    iterator = self._iterate()
-                try:
-                    batch = next(iterator)
-                except StopIteration:
-                    if 0 < largest < smallest:
-                        raise ValueError(
-                            f"`data` must yield batches of at least {smallest} samples, got none "
-                            f"of more than {largest} in epoch {epoch} (a DataLoader with "
-                            "`batch_size=None` yields single samples, unless its sampler or its "
-                            "dataset makes batches)"
-                        ) from None
-                    return
+                batch = next(batches, end)
                 start = RandomStates.now()
-            largest = max(largest, _length_of(batch))
-            if _length_of(batch) < smallest:
-                continue
-            if skip > 0:
-                skip -= 1
-            else:
+            if batch is end:
+                break
+            length = _length_of(batch)
+            largest = max(largest, length)
+            if length >= smallest:
                 yield batch
+        if 0 < largest < smallest:
+            raise ValueError(
+                f"`data` must yield batches of at least {smallest} samples, got none of more than "
+                f"{largest} in epoch {epoch} (a DataLoader with `batch_size=None` yields single "
+                "samples, unless its sampler or its dataset makes batches)"
+            )
 
 
 def open_source(
@@ -284,8 +273,8 @@ def open_source(
     table of numbers
     `DataLoader` in plain or shuffled order         by the sample, in the epoch sampler's order
     any other `DataLoader`                          iterated
-    anything with `__len__` and `__getitem__`       by the sample, in the epoch sampler's order;
-                                                    iterated if its elements are batches
+    anything with `__len__` and `__getitem__`       by the sample, in the epoch sampler's order
+    a list of batches                               iterated
     any other iterable                              iterated; single samples are joined to batches
     ==============================================  ==============================================
 
@@ -302,25 +291,22 @@ def open_source(
     """
     shape = None if generator is None else sample_shape_of(generator)
 
-    def iterated(sized: EpochSampler) -> IterableSource:
-        size = max(1, batch_size // sampler.world_size)
-        return IterableSource(data, sized, unpack, batch_size=size, sample_shape=shape)
-
     source: BatchSource
     data = _from_table(data)
+    if _is_pair(data):
+        raise _wrong_data(data)
     if isinstance(data, Tensor | np.ndarray | ByteImages) or _is_plain_tensor_dataset(data):
         sampler = _sized(sampler, len(_not_empty(data)), batch_size)
         source = MemorySource(data, sampler, unpack)
-    elif isinstance(data, DataLoader):
-        is_plain = type(data) is DataLoader and _has_plain_order(data)
-        source = _by_sample(data, sampler, unpack) if is_plain else iterated(sampler)
+    elif isinstance(data, DataLoader) and _is_plain_loader(data):
+        source = _by_sample(data, sampler, unpack)
     elif _is_map_style(data) and not _holds_batches(_not_empty(data), shape):
         loader = DataLoader(data, batch_size=batch_size, shuffle=True)
         source = _by_sample(loader, sampler, unpack)
-    elif isinstance(data, IterableDataset):
-        source = iterated(_sized(sampler, None, batch_size))
     elif hasattr(data, "__iter__") and not isinstance(data, Mapping | str | bytes):
-        source = iterated(sampler)
+        if isinstance(data, IterableDataset):
+            sampler = _sized(sampler, None, batch_size)
+        source = IterableSource(data, sampler, unpack, batch_size=batch_size, sample_shape=shape)
     else:
         raise _wrong_data(data)
     if source.steps_per_epoch == 0:
@@ -342,13 +328,17 @@ def _is_map_style(data: Any) -> bool:
     return has_both and not isinstance(data, IterableDataset | Mapping | str | bytes)
 
 
-def _holds_batches(data: Any, sample_shape: tuple[int, ...] | None) -> bool:
-    """Return True if the elements of map-style data are batches, as in a list of batches."""
-    if isinstance(data, Dataset) or not hasattr(data, "__iter__"):
+def _is_pair(data: Any) -> bool:
+    """Return True for all samples and all labels, which are no list of two batches."""
+    if not isinstance(data, list | tuple) or len(data) != 2:
         return False
-    with isolated_rng(0):
-        single = is_sample(data[0], sample_shape)
-    return isinstance(data, list | tuple) if single is None else not single
+    shapes = [getattr(part, "shape", ()) for part in data]
+    return len(shapes[0]) > 1 and shapes[1] == shapes[0][:1]
+
+
+def _holds_batches(data: Any, sample_shape: tuple[int, ...] | None) -> bool:
+    """Return True for a list of batches; one of samples is told by the shape of a sample."""
+    return isinstance(data, list | tuple) and not is_sample(data[0], sample_shape)
 
 
 def _from_table(data: Any) -> Any:
@@ -366,7 +356,10 @@ def _from_table(data: Any) -> Any:
 
 def _wrong_data(data: Any) -> TypeError:
     got, remedy = type(data).__name__, ""
-    if isinstance(data, Mapping):
+    if _is_pair(data):
+        got += " of samples and labels"
+        remedy = ": pass `TensorDataset(samples, labels)` of torch.utils.data"
+    elif isinstance(data, Mapping):
         got += f" with the keys {list(data)!r:.60}"
         remedy = ": pass one of its values, such as `data['train']`, or a `TensorDataset`"
     elif hasattr(data, "__getitem__") and not isinstance(data, str | bytes):
@@ -386,32 +379,18 @@ def _is_plain_tensor_dataset(data: Any) -> bool:
     return isinstance(data, TensorDataset) and type(data).__getitem__ is TensorDataset.__getitem__
 
 
-class _SeededIndices(list[int]):
-    """Indices of a batch, with the seed for random transforms.
-
-    A list, because that is what a `DataLoader` passes to a dataset, in a worker process too.
-    """
-
-    seed: int
-
-
-class _SeededBatchSampler:
-    """Batches of the epoch sampler, with a seed for each."""
+class _SeededBatches:
+    """The seed for random transforms, and the indices, of each batch of an epoch."""
 
     def __init__(self, sampler: EpochSampler) -> None:
         self.sampler = sampler
-        self.epoch = 0
-        self.skip = 0
+        self.epoch = self.skip = 0
 
-    def __len__(self) -> int:
-        return self.sampler.batches_per_epoch
-
-    def __iter__(self) -> Iterator[_SeededIndices]:
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         batches = self.sampler.batches(self.epoch, skip=self.skip)
         for number, indices in enumerate(batches, start=self.skip):
-            batch = _SeededIndices(indices.tolist())
-            batch.seed = mix_seeds(self.sampler.seed, self.epoch, number, self.sampler.rank)
-            yield batch
+            seed = mix_seeds(self.sampler.seed, self.epoch, number, self.sampler.rank)
+            yield seed, indices.tolist()
 
 
 class _SeededDataset(Dataset[Any]):
@@ -421,8 +400,9 @@ class _SeededDataset(Dataset[Any]):
         self.dataset = dataset
         self.collate = collate
 
-    def __getitems__(self, indices: _SeededIndices) -> Any:
-        with isolated_rng(indices.seed):
+    def __getitem__(self, key: tuple[int, list[int]]) -> Any:
+        seed, indices = key
+        with isolated_rng(seed):
             if hasattr(self.dataset, "__getitems__"):
                 return self.collate(self.dataset.__getitems__(indices))
             return self.collate([self.dataset[index] for index in indices])
@@ -442,20 +422,21 @@ def _identity(batch: Any) -> Any:
     return batch
 
 
-def _has_plain_order(loader: DataLoader[Any]) -> bool:
+def _is_plain_loader(loader: DataLoader[Any]) -> bool:
     """Return True if the loader reads all samples of a map-style dataset, in turn or shuffled.
 
-    Only such a loader is replaced by one in the order of the epoch sampler. A subclass of a sampler
-    may have any order, and a loader that was given a `batch_sampler` has no `batch_size`.
+    Only such a loader is replaced by one in the order of the epoch sampler. A subclass of it or of
+    a sampler may have any order, and a loader that was given a `batch_sampler` has no `batch_size`.
     """
     sampler: Any = loader.sampler
-    if loader.batch_size is None or type(sampler) not in (SequentialSampler, RandomSampler):
-        return False
-    dataset: Any = loader.dataset
-    whole = len(sampler.data_source) == len(dataset)
-    if isinstance(sampler, RandomSampler):
-        whole = whole and not sampler.replacement and sampler.num_samples == len(dataset)
-    return whole and type(loader.batch_sampler) is BatchSampler
+    return (
+        type(loader) is DataLoader
+        and loader.batch_size is not None
+        and type(loader.batch_sampler) is BatchSampler
+        and type(sampler) in (SequentialSampler, RandomSampler)
+        and not getattr(sampler, "replacement", False)
+        and len(sampler) == len(sampler.data_source) == len(loader.dataset)  # type: ignore[arg-type]
+    )
 
 
 def _sized(sampler: EpochSampler, length: int | None, batch_size: int) -> EpochSampler:
@@ -482,20 +463,6 @@ def _not_empty(data: Any) -> Any:
     if len(data) == 0:
         raise ValueError("`data` must hold at least one sample, got an empty dataset")
     return data
-
-
-def _tensors_of(data: InMemory) -> tuple[Tensor, ...]:
-    if isinstance(data, TensorDataset):
-        return data.tensors
-    if isinstance(data, ByteImages):
-        return (data.images,) if data.labels is None else (data.images, data.labels)
-    return (data,) if isinstance(data, Tensor) else ()
-
-
-def _device_of(data: InMemory) -> torch.device | None:
-    """Return the device of the data; None for arrays, and for tensors on several devices."""
-    devices = {tensor.device for tensor in _tensors_of(data)}
-    return devices.pop() if len(devices) == 1 else None
 
 
 def _length_of(batch: Any) -> int:

@@ -790,8 +790,13 @@ class WithoutLength(Dataset):
         ({"train": numbers(4)}, r"got dict with the keys \['train'\]: pass one of its values"),
         ("images", "got str: read a folder of images by `vanillagan.datasets.image_folder`"),
         (lambda: iter([]), "got function: call it"),
+        ((numbers(4), torch.arange(4)), r"got tuple of samples and labels: pass `TensorDataset\("),
+        (
+            [numbers(2).numpy(), np.arange(2)],
+            r"got list of samples and labels: pass `TensorDataset\(",
+        ),
     ],
-    ids=["no length", "mapping", "path", "function"],
+    ids=["no length", "mapping", "path", "function", "pair", "pair of arrays"],
 )
 def test_refused_data_come_with_a_remedy(data, remedy):
     with pytest.raises(TypeError, match=f"`data` must be .*, {remedy}"):
