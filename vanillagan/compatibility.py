@@ -242,12 +242,10 @@ def check_fake(fake: Tensor, samples: Tensor) -> None:
     """Raise if the fakes are no tensor, or of another shape than the real samples."""
     check_output("generator", fake, "wrap it in a module that returns the samples alone")
     if fake.shape != samples.shape:
-        single = (
-            " (join single samples by `torch.stack`, or declare the generator's `sample_shape`)"
-        )
+        hint = " (join single samples by `torch.stack`, or declare `sample_shape`)"
         raise ValueError(
             f"`generator` must make fakes of the shape of the real samples {tuple(samples.shape)}, "
-            f"got {tuple(fake.shape)}{single * (fake.shape[1:] == samples.shape)}"
+            f"got {tuple(fake.shape)}{hint * (fake.shape[1:] == samples.shape)}"
         )
 
 

@@ -116,7 +116,10 @@ def test_the_citation_has_the_version_of_the_package():
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
-@pytest.mark.filterwarnings("ignore:the .* optimizer goes on with lr:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:the .* optimizer goes on with lr:UserWarning",
+    "ignore::ResourceWarning",  # webdataset leaves the last shard open
+)
 @pytest.mark.parametrize("page", sorted({*PAGES} - WITH_FIXTURES))
 def test_the_code_of_a_page_runs(page, tmp_path):
     run_page(page, tmp_path)

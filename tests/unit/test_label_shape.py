@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from vanillagan import GANTrainer, Generator
-from vanillagan.callbacks import HealthMonitor, MetricLog
+from vanillagan.callbacks import HealthMonitor, MetricLog, SampleGrid
 
 
 class Net(nn.Module):
@@ -54,6 +54,15 @@ def test_labels_of_any_shape_and_dtype_reach_the_networks(labels, dtype):
         assert {seen.shape for seen in network.seen} >= {(8, *shape)}
     assert trainer.sample(5, labels=labels[:5]).shape == (5, 2)
     assert trainer.sample(5, labels=labels[0]).shape == (5, 2)
+
+
+def test_a_grid_is_saved_once_labels_are_known(tmp_path):
+    grid = SampleGrid(
+        tmp_path, every_n_steps=1, transform=lambda samples: samples.view(-1, 1, 1, 2)
+    )
+    trainer = trainer_of((3,), callbacks=[grid])
+    trainer.fit(TensorDataset(torch.rand(32, 2), torch.rand(32, 3)), max_steps=2)
+    assert grid.saved == [1, 2]
 
 
 def test_callbacks_sample_with_labels_of_the_first_batch():

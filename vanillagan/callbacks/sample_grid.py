@@ -17,6 +17,7 @@ from vanillagan.results import StepResult
 from vanillagan.runtime import atomic_file
 from vanillagan.runtime.atomic_file import warn_if_it_fails
 from vanillagan.trainer import GANTrainer
+from vanillagan.traits import label_shape_of
 from vanillagan.validation import check_integer, check_path, check_state
 
 __all__ = ["SampleGrid"]
@@ -131,6 +132,8 @@ class SampleGrid(Callback):
         if step in self.saved:
             return
         labels = trainer.sample_labels(self.side**2)
+        if labels is None and label_shape_of(trainer.generator) is not None:
+            return  # labels that are no classes are those of the first batch
         samples = trainer.sample(self.side**2, labels=labels, seed=self.seed)
         images = samples if self.transform is None else self.transform(samples)
         if images.dim() != 4 or images.shape[1] not in (1, 3):

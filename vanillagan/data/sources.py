@@ -107,9 +107,11 @@ class MemorySource(BatchSource):
 
     def __init__(self, data: Any, sampler: EpochSampler, unpack: Unpack) -> None:
         super().__init__(data, sampler, unpack)
-        parts = getattr(data, "tensors", None) or [getattr(data, "images", data)]
-        tensors = [part for part in parts if isinstance(part, Tensor)]  # not arrays
-        self._device = tensors[0].device if tensors else None
+        images = getattr(data, "images", data), getattr(data, "labels", None)  # of ByteImages
+        tensors = [x for x in getattr(data, "tensors", images) if isinstance(x, Tensor)]
+        devices = {tensor.device for tensor in tensors}
+        # none for arrays, and for tensors on two devices, each of which gets a copy of the indices
+        self._device = devices.pop() if len(devices) == 1 else None
         for tensor in tensors:
             # batches on the CPU are checked in turn: a mapped file may be larger than the memory
             if tensor.device.type != "cpu":
