@@ -156,7 +156,6 @@ class GANTrainer(TrainerHooks):
         check_bool("compile", compile)
         self.precision = check_choice("precision", precision, ("fp32", "bf16"))
         self.rng = RunRNG(check_seed(seed), self.device)
-        self._graphs = StepGraphs(self.device, self.rng.latents) if cuda_graphs else None
 
         self.distributed = Distributed(self.device)
         networks = generator.to(self.device), discriminator.to(self.device)
@@ -164,6 +163,8 @@ class GANTrainer(TrainerHooks):
         self.g = Player("generator", networks[0], generator_optimizer, compile=compile)
         self.d = Player("discriminator", networks[1], discriminator_optimizer, compile=compile)
         self.generator, self.discriminator = self.g.network, self.d.network
+        rng = self.rng.latents
+        self._graphs = StepGraphs(self.device, rng, self.players) if cuda_graphs else None
         self.ema = ema
         if ema is not None:
             ema.start(self.generator)
@@ -269,7 +270,7 @@ class GANTrainer(TrainerHooks):
         if self._graphs is None:
             result = self._steps(batch)
         else:
-            result = self._graphs.run(self._steps, batch, self.players, self._due_penalties())
+            result = self._graphs.run(self._steps, batch, due=self._due_penalties())
         if self.ema is not None:
             self.ema.update(self.generator)
         self.progress.count_step()
@@ -514,7 +515,6 @@ class GANTrainer(TrainerHooks):
         checkpoint.restore_weights(networks, content, strict=strict)
         if self.ema is not None:
             self.ema.load_state_dict(EMA.initial_state(self.generator.state_dict()))
-        self._forget_graphs()
 
     def stop(self, reason: str) -> None:
         """End `fit` after the current step; several ranks end together, after the next one."""

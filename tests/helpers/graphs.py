@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -184,17 +184,20 @@ class EmulatedGraphs:
         self._generators = [torch.default_generator, rng]
         self.count = 0
 
-    def new(self) -> tuple[AbstractContextManager[None], Callable[[], None]]:
-        self.count += 1
-        graph = EmulatedGraph()
-        return self._recording(graph), graph.replay
+    def take_new_memory(self) -> None:
+        pass
+
+    def warming_up(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     @contextmanager
-    def _recording(self, graph: EmulatedGraph) -> Iterator[None]:
+    def recording(self) -> Iterator[Callable[[], None]]:
+        self.count += 1
+        graph = EmulatedGraph()
         states = [generator.get_state() for generator in self._generators]
         try:
             with graph:
-                yield
+                yield graph.replay
         finally:
             graph.undo()
             for generator, state in zip(self._generators, states, strict=True):
@@ -246,7 +249,7 @@ class EmulatedGraph(TorchDispatchMode):
 def tapes(trainer: GANTrainer) -> list[tuple[int, int]]:
     """Batch size and number of graphs of each recorded step."""
     assert trainer._graphs is not None
-    found = [kind.tape for kind in trainer._graphs._kinds.values() if kind.tape is not None]
+    found = trainer._graphs._tapes.values()
     names = [[getattr(part, "__name__", "") for part in tape._parts] for tape in found]
     sizes = [len(tape._batch.samples) for tape in found]
     return sorted((size, parts.count("replay")) for size, parts in zip(sizes, names, strict=True))

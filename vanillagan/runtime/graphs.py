@@ -5,14 +5,13 @@ from __future__ import annotations
 import gc
 import traceback
 import warnings
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,53 +30,64 @@ WARM_UP_STEPS = 3
 """Ordinary steps of each kind before it is recorded: they tune kernels and create moments."""
 
 MAX_KINDS = 16
-"""Number of kinds of steps that are remembered; the one that was used last is kept longest."""
+"""Number of kinds of steps after which all are forgotten."""
 
 MAX_UNRECORDED_STEPS = 100
 """Number of steps in a row without a replay after which a warning is raised."""
 
 
 class CUDAGraphs:
-    """CUDA graphs that share their memory, since only one is replayed at a time.
-
-    Args:
-        device: Device to record.
-        rng: Generator that steps draw from beside the device's own.
-    """
+    """CUDA graphs that share their memory, since only one is replayed at a time."""
 
     device_type = "cuda"
 
     def __init__(self, device: torch.device, rng: torch.Generator) -> None:
         self._device, self._rng = device, rng
-        self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)
 
-    def new(self) -> tuple[AbstractContextManager[None], Callable[[], None]]:
-        """Return a context that records what runs inside, without executing it, and its replay."""
-        graph = torch.cuda.CUDAGraph()
-        with warnings.catch_warnings():  # newer versions of PyTorch find generators by themselves
-            warnings.simplefilter("ignore")
-            graph.register_generator_state(self._rng)
-        return self._recording(graph), graph.replay
+    def take_new_memory(self) -> None:
+        """Share other memory from now on: PyTorch can't reuse it when all its graphs are gone."""
+        self._pool = torch.cuda.graph_pool_handle()
 
     @contextmanager
-    def _recording(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+    def warming_up(self) -> Iterator[None]:
+        """Run ordinary steps on the stream of the recordings.
+
+        Autograd nodes that outlive a step belong to its stream (pytorch#180090), and so do the
+        workspaces of cuBLAS.
+        """
+        outside = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(outside)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            outside.wait_stream(self._stream)
+
+    @contextmanager
+    def recording(self) -> Iterator[Callable[[], None]]:
+        """Record what runs inside, without executing it; yield the function that replays it."""
+        graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device), warnings.catch_warnings():
-            # as between two calls that follow each other
-            warnings.filterwarnings("ignore", "The CUDA Graph is empty")
-            stream = torch.cuda.current_stream()
-            gc.collect()  # autograd nodes in cycles belong to the other stream
+            # of generators, which newer versions find by themselves, and of graphs without kernels
+            warnings.simplefilter("ignore")
+            graph.register_generator_state(self._rng)
+            gc.collect()  # autograd nodes in cycles may belong to another stream
+            outside = torch.cuda.current_stream()
+            # threads that pin memory for a DataLoader may go on
+            options: Any = {"pool": self._pool, "capture_error_mode": "thread_local"}
+            capture = torch.cuda.graph(graph, stream=self._stream, **options)
+            capture.__enter__()
             try:
-                with torch.cuda.graph(
-                    graph,
-                    pool=self._pool,
-                    stream=self._stream,
-                    # threads that pin memory for a DataLoader may go on
-                    capture_error_mode="thread_local",
-                ):
-                    yield
+                yield graph.replay
+            except BaseException:
+                with suppress(RuntimeError):  # that the graph is invalid would hide the cause
+                    capture.__exit__(None, None, None)
+                raise
+            else:
+                capture.__exit__(None, None, None)
             finally:
-                torch.cuda.set_stream(stream)  # which `torch.cuda.graph` leaves out after an error
+                torch.cuda.set_stream(outside)  # which `torch.cuda.graph` omits after an error
 
 
 _tape: ContextVar[Tape | None] = ContextVar("tape", default=None)
@@ -92,15 +102,7 @@ def deferred_to_replay(call: Callable[..., object], *arguments: Any) -> bool:
 
 
 class Tape:
-    """A recorded step: graphs, and the calls that are made between them.
-
-    Args:
-        graphs: Creates the graphs.
-        step: Function of a batch.
-        batch: Batch of the shapes to record.
-        weights: Parameters whose gradients the calls may read and change.
-        after_call: Called after each of the calls.
-    """
+    """A recorded step: graphs, and the calls between them, which may change gradients."""
 
     def __init__(
         self,
@@ -111,36 +113,24 @@ class Tape:
         after_call: Callable[[], None],
     ) -> None:
         self._graphs, self._weights, self._after_call = graphs, weights, after_call
+        # graphs read and write these tensors in place: what a tape refers to is kept alive by it
         self._batch = Batch(*(tensor.clone() for tensor in batch.inputs))
         self._parts: list[Callable[[], object]] = []
-        with self._recording():
-            result = step(self._batch)
-            fields = [*result.generator, *result.discriminator]
-            # scalars apart from large tensors, since the history keeps them for a while
-            self._packed = [_pack(fields, scalars=True), _pack(fields, scalars=False)]
-        self._parts.append(partial(self._set_gradients, self._gradients()))
-        self._size = len(fields)
-        self._types = [(type(part), len(part)) for part in result]
-
-    @contextmanager
-    def _recording(self) -> Iterator[None]:
         token = _tape.set(self)
         try:
-            with ExitStack() as stack:
+            with ExitStack() as self._open:
                 self._begin()
-                stack.push(lambda *error: self._graph.__exit__(*error))
-                yield
+                self._result = step(self._batch)
         finally:
             _tape.reset(token)
+        self._parts.append(partial(self._set_gradients, self._gradients()))
 
     def _begin(self) -> None:
-        self._graph, replay = self._graphs.new()
-        self._graph.__enter__()
-        self._parts.append(replay)
+        self._parts.append(self._open.enter_context(self._graphs.recording()))
 
     def cut(self, call: Callable[[], object]) -> None:
         """End the current graph, note the call, and begin the next graph."""
-        self._graph.__exit__(None, None, None)
+        self._open.close()
         self._parts.append(partial(self._call, call, self._gradients()))
         self._begin()
 
@@ -154,16 +144,16 @@ class Tape:
     def _call(self, call: Callable[[], object], gradients: Sequence[Tensor | None]) -> None:
         self._set_gradients(gradients)
         call()
-        for weight, gradient in zip(self._weights, gradients, strict=True):
-            if weight.grad is gradient:
+        for changed, gradient in zip(self._gradients(), gradients, strict=True):
+            if changed is gradient:
                 continue
-            if weight.grad is None or gradient is None:
+            if changed is None or gradient is None:
                 raise RuntimeError(
                     "`on_before_optimizer_step` must not add or remove gradients with "
                     "`cuda_graphs=True`: set them to zeros, or leave out `cuda_graphs=True`"
                 )
-            gradient.copy_(weight.grad)
-            weight.grad = gradient
+            gradient.copy_(changed)
+        self._set_gradients(gradients)
         self._after_call()
 
     def replay(self, batch: Batch) -> StepResult:
@@ -172,118 +162,87 @@ class Tape:
             static.copy_(tensor)
         for part in self._parts:
             part()
-        values: list[Any] = [None] * self._size
-        for forms, packed in self._packed:
-            parts = packed.clone().split([shape.numel() for _, shape, _ in forms])
-            for (index, shape, dtype), part in zip(forms, parts, strict=True):
-                values[index] = part.view(shape).to(dtype)
-        fields = iter(values)
-        steps: Any = [of(*(next(fields) for _ in range(count))) for of, count in self._types]
+        steps: Any = [type(step)(*map(_copy, step)) for step in self._result]
         return StepResult(*steps)
 
 
-Form: TypeAlias = tuple[int, torch.Size, torch.dtype]
-"""Index of a tensor in the fields of a result, its shape and dtype."""
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
-def _pack(fields: Sequence[Tensor | None], *, scalars: bool) -> tuple[list[Form], Tensor]:
-    """Return the scalars or the other tensors as one tensor, which a single kernel copies."""
-    chosen = [(i, t) for i, t in enumerate(fields) if t is not None and (t.dim() == 0) == scalars]
-    forms = [(index, tensor.shape, tensor.dtype) for index, tensor in chosen]
-    dtype = reduce(torch.promote_types, (dtype for _, _, dtype in forms))
-    return forms, torch.cat([tensor.detach().to(dtype).flatten() for _, tensor in chosen])
+class Rates:
+    """Learning rates as tensors on the device while an optimizer takes a step, for graphs to read.
 
-
-class DeviceRates:
-    """Learning rates of an optimizer as tensors on the device, while it takes a step.
-
-    So a graph reads the rate of its step. Between steps `param_groups` hold numbers, as users,
-    schedulers and checkpoints have them.
-
-    Args:
-        optimizer: Optimizer.
-        device: Device of its parameters.
+    Between steps `param_groups` hold numbers, as users, schedulers and checkpoints have them.
     """
 
-    def __init__(self, optimizer: Optimizer, device: torch.device) -> None:
-        self.optimizer = optimizer
-        self._kept: list[dict[str, Any]] = []
-        self._rates = [torch.zeros((), device=device) for _ in optimizer.param_groups]
-        self._values: list[Any] = [None] * len(self._rates)
-        self._settings = [
-            (group, key)
-            for group in optimizer.param_groups
-            for key, value in group.items()
-            if key != "params"
-            and isinstance(value, int | float | tuple | list)
-            and not (key == "lr" and self.takes_tensor(group))
-        ]
-        self._handles = (
-            optimizer.register_step_pre_hook(lambda *_: self._enter()),
-            optimizer.register_step_post_hook(lambda *_: self.leave()),
-        )
+    def __init__(self, optimizers: Sequence[Optimizer], device: torch.device) -> None:
+        self._optimizers = optimizers
+        self._tensors = [torch.zeros((), device=device) for _ in self._groups()]
+        self._numbers: list[Any] = [None] * len(self._tensors)
+        self._outside: list[Any] = []
+        for optimizer in optimizers:
+            optimizer.register_step_pre_hook(lambda *_: self._enter())
+            optimizer.register_step_post_hook(lambda *_: self.leave())
+            for group in optimizer.param_groups:
+                if "capturable" in group:
+                    group["capturable"] = device.type == "cuda"
 
-    def remove(self) -> None:
-        """Leave the optimizer as it was."""
-        self.leave()
-        for handle in self._handles:
-            handle.remove()
+    def _groups(self) -> list[tuple[dict[str, Any], bool]]:
+        """Return the parameter groups, each with True if its optimizer takes a rate as a tensor."""
+        return [
+            (group, bool(group.get("fused")) or isinstance(optimizer, Adam | AdamW))
+            for optimizer in self._optimizers
+            for group in optimizer.param_groups
+        ]
 
     def update(self) -> None:
         """Set the tensors to the current learning rates."""
-        for index, group in enumerate(self.optimizer.param_groups):
+        for index, (group, _) in enumerate(self._groups()):
             lr = group["lr"]
-            if isinstance(lr, Tensor) or lr != self._values[index]:
-                self._rates[index].fill_(lr)
-                self._values[index] = lr
-
-    def takes_tensor(self, group: dict[str, Any]) -> bool:
-        """Return True if the optimizer does not read the rate on the host."""
-        return bool(group.get("fused")) or isinstance(self.optimizer, Adam | AdamW)
+            if isinstance(lr, Tensor) or lr != self._numbers[index]:
+                self._tensors[index].fill_(lr)
+                self._numbers[index] = lr
 
     def _enter(self) -> None:
         if _tape.get() is None:
             self.update()
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            self._kept.append({key: group[key] for key in ("lr", "capturable") if key in group})
-            if self.takes_tensor(group):
-                group["lr"] = rate
-            if "capturable" in group and rate.is_cuda:
-                group["capturable"] = True
-                for weight in group["params"]:
-                    # a checkpoint of steps that were counted on the host
-                    state = self.optimizer.state.get(weight, {})
-                    if isinstance(state.get("step"), Tensor):
-                        state["step"] = state["step"].to(rate.device)
+        groups = self._groups()
+        self._outside = [group["lr"] for group, _ in groups]
+        for (group, takes_tensor), tensor in zip(groups, self._tensors, strict=True):
+            if takes_tensor:
+                group["lr"] = tensor
 
     def leave(self) -> None:
         """Put the numbers back, also after an error in a step."""
-        for group, kept in zip(self.optimizer.param_groups, self._kept, strict=False):
-            group.update(kept)
-        self._kept.clear()
+        for (group, _), lr in zip(self._groups(), self._outside, strict=False):
+            group["lr"] = lr
+        self._outside = []
 
-    def settings(self) -> tuple[Hashable, ...]:
-        """Return the settings that a recorded step holds as numbers."""
-        values = [group[key] for group, key in self._settings]
-        return tuple([tuple(value) if isinstance(value, list) else value for value in values])
+    def settings(self) -> str:
+        """Return all settings that a recorded step holds as numbers."""
+        return str(
+            [
+                value
+                for group, takes_tensor in self._groups()
+                for key, value in group.items()
+                if isinstance(value, int | float | tuple | list)
+                and key not in ("params", "lr" if takes_tensor else "")
+            ]
+        )
 
-    def host_state(self) -> list[Any]:
-        """Return the numbers that the optimizer keeps on the host, such as a count of steps."""
-        return [
-            float(value)
-            for weight, state in self.optimizer.state.items()
-            for value in state.values()
-            if isinstance(value, int | float)
-            or (isinstance(value, Tensor) and value.device != weight.device and not value.dim())
-        ]
-
-
-@dataclass
-class Kind:
-    """Steps that differ in nothing but the values of tensors."""
-
-    steps: int = 0
-    tape: Tape | None = None
+    def check(self) -> None:
+        """Raise a RuntimeError if an optimizer keeps numbers on the host, such as its steps."""
+        for optimizer in self._optimizers:
+            for weight, state in optimizer.state.items():
+                for value in state.values():
+                    elsewhere = isinstance(value, Tensor) and value.device != weight.device
+                    if elsewhere or isinstance(value, int | float):
+                        raise RuntimeError(
+                            f"{type(optimizer).__name__} can't be recorded as a CUDA graph, as it "
+                            "counts its steps on the host: take an optimizer with `capturable`, "
+                            "such as `adam()`, or leave out `cuda_graphs=True`"
+                        )
 
 
 class StepGraphs:
@@ -296,131 +255,101 @@ class StepGraphs:
     Args:
         device: Device of the networks.
         rng: Generator that steps draw from beside the device's own.
+        players: The players whose weights a step updates.
 
     Raises:
         ValueError: It is not a CUDA device.
     """
 
-    def __init__(self, device: torch.device, rng: torch.Generator) -> None:
+    def __init__(
+        self, device: torch.device, rng: torch.Generator, players: Sequence[Player]
+    ) -> None:
         if device.type != CUDAGraphs.device_type:
             raise ValueError(
                 f"`cuda_graphs` must be False for `device={str(device)!r}`, got True: only CUDA "
                 "devices have graphs"
             )
-        self._device = device
         self._graphs = CUDAGraphs(device, rng)
-        self._rates: list[DeviceRates] = []
-        self._has_warned = False
+        self._rates = Rates([player.optimizer for player in players], device)
+        self._players = players
+        self._steps_since_replay = 0
         self.forget()
 
     def forget(self) -> None:
         """Record all steps anew, such as when optimizer states have been replaced."""
-        for rates in self._rates:
-            rates.remove()
-        self._rates = []
-        self._kinds: OrderedDict[Hashable, Kind] = OrderedDict()
-        self._steps_in_a_row = 0
+        self._tapes: dict[Hashable, Tape] = {}
+        self._steps: Counter[Hashable] = Counter()
+        self._graphs.take_new_memory()
+        self._modules = [m for player in self._players for m in player.network.modules()]
+        self._weights = [weight for player in self._players for weight in player.parameters]
 
     def run(
-        self,
-        step: Callable[[Batch], StepResult],
-        batch: Batch,
-        players: Sequence[Player],
-        due: Hashable,
+        self, step: Callable[[Batch], StepResult], batch: Batch, due: Hashable = ()
     ) -> StepResult:
         """Take a step: as it is three times, then recorded.
 
         Args:
             step: Function of the batch, the same in each call.
             batch: Batch on the device.
-            players: The players whose weights the step updates.
             due: What the step does apart from the shapes, such as the penalties that are due.
 
         Raises:
             RuntimeError: The step cannot be recorded; nothing has changed.
         """
-        if not self._rates:
-            self._rates = [DeviceRates(player.optimizer, self._device) for player in players]
-            self._modules = [m for player in players for m in player.network.modules()]
-            self._weights = [weight for player in players for weight in player.parameters]
-        kind = self._kind_of(batch, due)
-        if kind.tape is None and kind.steps < WARM_UP_STEPS:
-            return self._warm_up(kind, step, batch)
-        if kind.tape is None:
-            kind.tape = self._record(step, batch)
-        self._steps_in_a_row = 0
-        self._update_rates()
-        return kind.tape.replay(batch)
-
-    def _update_rates(self) -> None:
-        for rates in self._rates:
-            rates.update()
-
-    def _kind_of(self, batch: Batch, due: Hashable) -> Kind:
-        key = (
+        kind: Hashable = (
             due,
+            self._rates.settings(),
+            # lists: this is done in each step, and generators are slower
             tuple([(tensor.shape, tensor.dtype) for tensor in batch.inputs]),
-            *[rates.settings() for rates in self._rates],
-            # lists: this is called in each step, and generators are slower
             tuple([weight.requires_grad for weight in self._weights]),
             tuple([module.training for module in self._modules]),
         )
-        kind = self._kinds.setdefault(key, Kind())
-        self._kinds.move_to_end(key)
-        if len(self._kinds) > MAX_KINDS:
-            self._kinds.popitem(last=False)
-        return kind
+        try:
+            if kind not in self._tapes and self._steps[kind] < WARM_UP_STEPS:
+                return self._warm_up(kind, step, batch)
+            if kind not in self._tapes:
+                self._tapes[kind] = self._record(step, batch)
+        finally:
+            self._rates.leave()
+        self._steps_since_replay = 0
+        self._rates.update()
+        return self._tapes[kind].replay(batch)
 
-    def _warm_up(self, kind: Kind, step: Callable[[Batch], StepResult], batch: Batch) -> StepResult:
-        kind.steps += 1
-        self._steps_in_a_row += 1
-        if self._steps_in_a_row > MAX_UNRECORDED_STEPS and not self._has_warned:
-            self._has_warned = True
+    def _warm_up(
+        self, kind: Hashable, step: Callable[[Batch], StepResult], batch: Batch
+    ) -> StepResult:
+        if kind not in self._steps and len(self._steps) == MAX_KINDS:
+            self.forget()
+        self._steps[kind] += 1
+        self._steps_since_replay += 1
+        if self._steps_since_replay == MAX_UNRECORDED_STEPS + 1:
             warnings.warn(
                 f"`cuda_graphs=True` has no effect: {MAX_UNRECORDED_STEPS} steps in a row differed "
                 "in the shapes of batches or in settings of the optimizers; learning rates may "
                 "change with `torch.optim.Adam`, `AdamW` and fused optimizers alone",
                 stacklevel=stacklevel_of_user(),
             )
-        self._host_states = [rates.host_state() for rates in self._rates]
-        with warnings.catch_warnings():
+        with self._graphs.warming_up(), warnings.catch_warnings():
             # of `capturable`, which steps of one kind share whether they are recorded or not
             warnings.filterwarnings("ignore", "This instance was constructed with capturable")
-            try:
-                return step(batch)
-            finally:
-                self._leave()
-
-    def _leave(self) -> None:
-        for rates in self._rates:
-            rates.leave()
+            return step(batch)
 
     def _record(self, step: Callable[[Batch], StepResult], batch: Batch) -> Tape:
-        for rates, before in zip(self._rates, self._host_states, strict=True):
-            if rates.host_state() != before:
-                raise RuntimeError(
-                    f"{type(rates.optimizer).__name__} can't be recorded as a CUDA graph, as it "
-                    "counts its steps on the host: take an optimizer with `capturable`, such as "
-                    "`adam()`, or leave out `cuda_graphs=True`"
-                )
+        self._rates.check()
         try:
-            return Tape(self._graphs, step, batch, self._weights, self._update_rates)
+            return Tape(self._graphs, step, batch, self._weights, self._rates.update)
         except RuntimeError as error:
             raise RuntimeError(_explain(error)) from error
-        finally:
-            self._leave()
 
 
-def _explain(error: BaseException) -> str:
-    """Return a message that names the first of the errors, and the line that raised it."""
-    while error.__context__ is not None:
-        error = error.__context__
+def _explain(error: RuntimeError) -> str:
+    """Return a message that names the line outside of PyTorch which raised the error."""
     torch_folder = str(Path(torch.__file__).parent)
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(torch_folder)]
-    place = f"{own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`: " if own else ""
+    place = [frame for frame in frames if not frame.filename.startswith(torch_folder)][-1]
     return (
-        f"the training step can't be recorded as a CUDA graph: {place}{error} (a step must neither "
-        "read values of the device, as `.item()` and `if tensor:` do, nor copy tensors from the "
-        "host; change it, or leave out `cuda_graphs=True`)"
+        f"the training step can't be recorded as a CUDA graph: {place.filename}:{place.lineno}, "
+        f"`{place.line}`: {error} (a step must neither read values of the device, as `.item()` and "
+        "`if tensor:` do, nor copy tensors from the host; change it, or leave out "
+        "`cuda_graphs=True`)"
     )
