@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vanillagan import checkpoint, compatibility
-from vanillagan.accumulation import Accumulation, Step
+from vanillagan.accumulation import Accumulation
 from vanillagan.batch import Batch
 from vanillagan.callback import Callback, CallbackList, TrainerHooks
 from vanillagan.data.epoch_sampler import EpochSampler
@@ -35,8 +35,6 @@ from vanillagan.traits import has_batch_norm, has_independent_samples
 from vanillagan.validation import ReadOnly, check_bool, check_choice, check_integer, check_seed
 
 __all__ = ["GANTrainer"]
-
-UpdateOrder = Literal["generator_first", "discriminator_first"]
 
 
 class GANTrainer(TrainerHooks):
@@ -129,7 +127,7 @@ class GANTrainer(TrainerHooks):
         lr_schedule: LRFactor | None = None,
         discriminator_steps: int = 1,
         accumulate: int = 1,
-        update_order: UpdateOrder = "generator_first",
+        update_order: Literal["generator_first", "discriminator_first"] = "generator_first",
         latent_sampler: LatentSampler | None = None,
         ema: EMA | None = None,
         device: torch.device | str | None = None,
@@ -154,6 +152,7 @@ class GANTrainer(TrainerHooks):
         self.latent_sampler = latent_sampler or latent_sampler_of(generator)
         self.device = resolve_device(device)
         check_bool("compile", compile)
+        check_bool("cuda_graphs", cuda_graphs)
         self.precision = check_choice("precision", precision, ("fp32", "bf16"))
         self.rng = RunRNG(check_seed(seed), self.device)
 
@@ -168,8 +167,7 @@ class GANTrainer(TrainerHooks):
         self.ema = ema
         if ema is not None:
             ema.start(self.generator)
-        is_main_process = self.distributed.rank == 0
-        self.callbacks = CallbackList(callbacks, is_main_process=is_main_process)
+        self.callbacks = CallbackList(callbacks, is_main_process=self.distributed.rank == 0)
         self.progress = Progress()
         self.history = History()
         self.stop_reason: str | None = None
@@ -178,7 +176,7 @@ class GANTrainer(TrainerHooks):
         self._min_batch_size = 1 + (has_batch_norm(generator) or has_batch_norm(discriminator))
         # one pass over real and fake samples is faster, and equal where samples are independent
         self._single_pass = has_independent_samples(self.discriminator)
-        self._accumulation = Accumulation()
+        self._accumulation = Accumulation(self.accumulate)
         self._checked_shape: torch.Size | None = None
         self._thread = TrainingThread()
         self._example_labels: Tensor | None = None
@@ -226,8 +224,9 @@ class GANTrainer(TrainerHooks):
         self._thread.check("fit", in_hooks=False)
         check_integer("batch_size", batch_size, minimum=1)
         self.progress.set_limits(max_epochs, max_steps)
-        self._forget_graphs()
         source = self._open(data, batch_size)
+        if self._graphs is not None:
+            self._graphs.forget()
         self.stop_reason = None
         self.generator.train()
         self.discriminator.train()
@@ -279,24 +278,19 @@ class GANTrainer(TrainerHooks):
         return result
 
     def _steps(self, batch: Batch) -> StepResult:
-        """Take the steps of both players."""
+        """Take the steps of both players, each on `accumulate` parts of its batch."""
+        run = self._accumulation.run
         parts = batch.split(self.discriminator_steps)
         if self.update_order == "generator_first":
-            g_step = self._accumulated(self.generator_step, parts[0])
-            d_step = self._accumulated(self.discriminator_step, parts[0], g_step.fake)
+            g_step = run(self.generator_step, parts[0])
+            d_step = run(self.discriminator_step, parts[0], g_step.fake)
             for part in parts[1:]:
-                d_step = self._accumulated(self.discriminator_step, part)
+                d_step = run(self.discriminator_step, part)
         else:
             for part in parts:
-                d_step = self._accumulated(self.discriminator_step, part)
-            g_step = self._accumulated(self.generator_step, parts[-1])
+                d_step = run(self.discriminator_step, part)
+            g_step = run(self.generator_step, parts[-1])
         return StepResult(g_step, d_step)
-
-    def _accumulated(self, step: Callable[..., Step], batch: Batch, *fake: Tensor) -> Step:
-        """Call a step for each of `accumulate` parts of a batch; the last one updates weights."""
-        if self.accumulate == 1:
-            return step(batch, *fake)
-        return self._accumulation.run(step, self.accumulate, batch, *fake)
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         """Generate one fake per real sample and take a generator step."""
@@ -321,12 +315,8 @@ class GANTrainer(TrainerHooks):
         loss = self.loss.discriminator(real_logits, fake_logits)
         penalty = self.penalty(batch, fake)
         self.update(self.d, loss if penalty is None else loss + penalty)
-        return DiscriminatorStep(
-            loss.detach(),
-            None if penalty is None else penalty.detach(),
-            real_logits.detach(),
-            fake_logits.detach(),
-        )
+        losses = loss.detach(), None if penalty is None else penalty.detach()
+        return DiscriminatorStep(*losses, real_logits.detach(), fake_logits.detach())
 
     def generate(self, batch: Batch) -> Tensor:
         """Generate one fake per real sample, with its label, from new latents.
@@ -379,15 +369,14 @@ class GANTrainer(TrainerHooks):
         return tuple(i for i, penalty in enumerate(self.penalties) if step % penalty.every == 0)
 
     def update(self, player: Player, loss: Tensor) -> None:
-        """Take one optimizer step for `player`, once all parts of a batch have come to it."""
+        """Add up the gradients of a batch, and take one optimizer step for `player`."""
         if self._accumulation.is_first:
             player.optimizer.zero_grad()
         self._accumulation.weight(player.name, loss).backward()
-        if not self._accumulation.is_last:
-            return
-        self.distributed.average_gradients(player.parameters)
-        self.callbacks.on_before_optimizer_step(self, player)
-        player.optimizer.step()
+        if self._accumulation.is_last:
+            self.distributed.average_gradients(player.parameters)
+            self.callbacks.on_before_optimizer_step(self, player)
+            player.optimizer.step()
 
     def unpack_batch(self, batch: Any) -> Batch:
         """Convert what the data yields to a `Batch`, as `Batch.of` does; override it for others."""
@@ -490,7 +479,8 @@ class GANTrainer(TrainerHooks):
         states = content["states"]
         if self.ema is not None:  # an average that the run had not yet
             states.setdefault("ema", EMA.initial_state(states.get("generator")))
-        self._forget_graphs()  # optimizer states come to other memory, also after an error
+        if self._graphs is not None:  # optimizer states come to other memory, also after an error
+            self._graphs.forget()
         with compatibility.warning_of_settings(self):
             checkpoint.restore(self.state_objects(), content)
 
@@ -520,10 +510,6 @@ class GANTrainer(TrainerHooks):
         """End `fit` after the current step; several ranks end together, after the next one."""
         self.stop_reason = reason
 
-    def _forget_graphs(self) -> None:
-        if self._graphs is not None:
-            self._graphs.forget()
-
     def _open(self, data: Any, batch_size: int) -> BatchSource:
         """Create the batch source and locate the resume position in the current epoch."""
         sampler = EpochSampler(
@@ -533,14 +519,9 @@ class GANTrainer(TrainerHooks):
             rank=self.distributed.rank,
             world_size=self.distributed.world_size,
         )
-        source = open_source(
-            data,
-            sampler,
-            batch_size=batch_size,
-            unpack=self.unpack_batch,
-            generator=self.generator,
-        )
-        compatibility.check_classes(data, self.generator)
+        network, unpack = self.generator, self.unpack_batch
+        source = open_source(data, sampler, batch_size=batch_size, unpack=unpack, generator=network)
+        compatibility.check_classes(data, network)
         signature = source.sampler.signature
         arguments = asdict(self.progress) | signature
         steps_per_epoch = self.distributed.start_fit(arguments, source.steps_per_epoch)

@@ -1,1 +1,1 @@
-"""Tests on a real CUDA device; they are skipped where there is none."""
+"""Tests of training on a CUDA device; those of CUDA graphs are skipped where there is none."""

@@ -24,7 +24,7 @@ from tests.helpers.graphs import (
 )
 from tests.helpers.processes import environment
 from tests.helpers.states import differences
-from vanillagan import EMA, R1, GANTrainer, linear_decay, recipes
+from vanillagan import Batch, GANTrainer, linear_decay, recipes
 from vanillagan.callbacks import LRSchedule
 
 if not torch.cuda.is_available():
@@ -67,17 +67,33 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name, cuda_graphs, tmp_path):
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])
 @pytest.mark.parametrize("place", ["cpu", "cuda"])
-def test_a_hundred_steps_do_not_synchronize(place, cuda_graphs):
-    trainer = GANTrainer(
-        *mlps(), device="cuda", cuda_graphs=cuda_graphs, ema=EMA(), penalties=[R1(1.0, every=2)]
-    )
-    batches = IMAGES[:96].to(place).split(16)
-    for batch in batches * 2:
+@pytest.mark.parametrize("name", ["plain", "EMA, lazy penalties", "labels", "accumulate"])
+def test_a_hundred_steps_do_not_synchronize(name, place, cuda_graphs):
+    trainer, data = make(name, cuda_graphs=cuda_graphs, device="cuda")
+    tensors = data.tensors if name == "labels" else (data,)
+    parts = [tensor[:96].to(place).split(16) for tensor in tensors]
+    batches = [Batch(*rows) for rows in zip(*parts, strict=True)]
+    for batch in batches * 8:  # until each kind of step has been recorded
         trainer.train_step(batch)
     with no_synchronization():
         for index in range(100):
             trainer.train_step(batches[index % 6])
-    assert len(trainer.history) == 112
+    assert len(trainer.history) == 148
+
+
+def test_a_second_fit_records_anew():
+    trainer = GANTrainer(*mlps(), device="cuda", cuda_graphs=True)
+    for steps in (20, 40, 60):
+        fit(trainer, IMAGES, steps)
+        assert tapes(trainer) != []
+
+
+def test_networks_that_keep_a_graph_of_autograd_are_recorded():
+    layer = torch.nn.utils.spectral_norm(torch.nn.Linear(36, 1))
+    networks = mlps()[0], torch.nn.Sequential(torch.nn.Flatten(), layer)
+    trainer = GANTrainer(*networks, device="cuda", cuda_graphs=True)
+    fit(trainer, IMAGES)
+    assert tapes(trainer) == PLAIN
 
 
 def test_replays_take_no_further_memory():
@@ -214,7 +230,7 @@ except RuntimeError as error:
         ("Reading(*networks, device='cuda', cuda_graphs=True)", "step.loss.item()  # this line"),
         (
             "GANTrainer(*networks, device='cuda', cuda_graphs=True, latent_sampler=from_numpy)",
-            "`latent_sampler` must draw on the generator's device",
+            "`latent_sampler` must draw on the device of its generator",
         ),
     ],
 )

@@ -69,8 +69,17 @@ PINNED_COPIES = {"cuda"}
 
 
 def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Copy a tensor to a device; from the CPU to CUDA without blocking the host."""
+    """Copy a tensor to a device; from the CPU to CUDA without blocking the host.
+
+    Raises:
+        RuntimeError: The copy would become a part of a CUDA graph.
+    """
     if device.type in PINNED_COPIES and tensor.device.type == "cpu":
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "each replay would copy the same memory of the host again (`latent_sampler` must "
+                "draw on the device of its generator)"
+            )
         # a copy from pageable memory would block until the GPU has finished what it is doing
         pinned = tensor.to(dtype=dtype or tensor.dtype).pin_memory()
         return pinned.to(device, non_blocking=True)

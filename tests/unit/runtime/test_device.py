@@ -112,7 +112,8 @@ class Copied:
         ("cpu", "cpu", [("cpu", False)]),
     ],
 )
-def test_only_pinned_memory_to_cuda_is_asynchronous(source, target, calls):
+def test_only_pinned_memory_to_cuda_is_asynchronous(source, target, calls, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     tensor = Copied(source)
     to_device(tensor, torch.device(target))
     assert tensor.calls == calls
@@ -151,3 +152,9 @@ def test_evaluating_restores_the_mode_of_each_module():
     with pytest.raises(KeyError):
         run()
     assert [module.training for module in network.modules()] == [True, True, False, True]
+
+
+def test_a_copy_from_the_host_is_no_part_of_a_cuda_graph(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match=r"each replay .*`latent_sampler` must draw"):
+        to_device(torch.zeros(2), torch.device("cuda"))
