@@ -247,8 +247,10 @@ def is_like(mine: Any, theirs: Any) -> bool:
     if isinstance(mine, list | tuple):
         is_list = isinstance(theirs, list | tuple) and len(theirs) == len(mine)
         return is_list and all(map(is_like, mine, theirs))
-    if mine is None or isinstance(mine, bool):  # None often is a setting that is not given
-        return theirs is None or isinstance(theirs, bool) or (mine is None and is_like(0, theirs))
+    if mine is None:  # often a setting that is not given
+        return theirs is None or isinstance(theirs, bool) or is_like(0, theirs)
+    if isinstance(mine, bool):
+        return isinstance(theirs, bool)
     if isinstance(mine, int | float) or getattr(mine, "shape", None) == ():
         is_scalar = isinstance(theirs, Tensor) and theirs.dim() == 0
         number = theirs.item() if is_scalar else theirs

@@ -48,16 +48,17 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "step-00000006.pt"
         self.folder = folder
-        saving = self._trainer(weights=1)
-        self._fit(saving)
+        saving = self.new_trainer(weights=1)
+        self.fit(saving)
         saving.save(self.path)
         self.good = self.path.read_bytes()
         self.content = torch.load(self.path, weights_only=True)
-        self.trainer = self._trainer(weights=2)
-        self._fit(self.trainer)
+        self.trainer = self.new_trainer(weights=2)
+        self.fit(self.trainer)
         self.before = states_of(self.trainer)
 
-    def _trainer(self, weights: int) -> GANTrainer:
+    def new_trainer(self, weights: int) -> GANTrainer:
+        """Return a trainer with every kind of state, of other initial weights for other numbers."""
         run = self.folder / str(weights)
         callbacks = [
             LRSchedule(partial(ExponentialLR, gamma=0.9), player="generator", interval="step"),
@@ -72,7 +73,8 @@ class Files:
             *callbacks, shape=(1, 4, 4), hidden=(6, 6), weights=weights, ema=EMA(0.9), seed=weights
         )
 
-    def _fit(self, trainer: GANTrainer) -> None:
+    def fit(self, trainer: GANTrainer) -> None:
+        """Train for a few steps, without warnings."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer.fit(IMAGES, max_steps=STEPS, batch_size=8)
@@ -294,7 +296,9 @@ def is_right(place: str, old: Any, new: Any) -> bool:
     if old is None or new is None:
         return place.startswith("/callbacks/") or place.endswith(("/2", "foreach", "fused"))
     settings = "param_groups" in place or "/LRSchedule" in place
-    is_number = type(old) is type(new) or (settings and type(new) in (int, float))
+    # PyTorch takes tensors of one number in place of numbers
+    is_scalar = type(new) in (int, float) or (isinstance(new, Tensor) and new.dim() == 0)
+    is_number = type(old) is type(new) or (settings and is_scalar)
     # a statistic may be NaN
     in_range = new >= 0 or type(new) is float or settings if new == new else "/Health" in place
     return is_number and in_range
@@ -311,8 +315,8 @@ def of_another_content(long: bool) -> Figures:
         files = Files(Path(folder))
         files.trainer.load(files.path)
         good = states_of(files.trainer)
-        files.trainer = files._trainer(weights=2)
-        files._fit(files.trainer)
+        files.trainer = files.new_trainer(weights=2)
+        files.fit(files.trainer)
         for index in range(2000 if long else 60):
             figures.tried += 1
             if index % 5:
@@ -352,8 +356,8 @@ def check_one(files: Files, good: dict[str, Any], figures: Figures, what: str) -
                 if not right and (both or not any(name in place for name in OPTIONAL)):
                     was, is_now = good.get(place, "missing"), now.get(place, "missing")
                     figures.fail(f"{what}: {place}: {was!r:.80} -> {is_now!r:.80}", lost=True)
-            files.trainer = files._trainer(weights=2)
-            files._fit(files.trainer)
+            files.trainer = files.new_trainer(weights=2)
+            files.fit(files.trainer)
             before = states_of(files.trainer)
         elif error is None:
             before = now
