@@ -33,8 +33,9 @@ class Callback:
     Attributes:
         main_process_only: If True, only rank 0 calls its hooks: for what writes files or prints.
         priority: Callbacks with a higher number run later, equal ones in the order of the list. 0
-            is for all that changes training, 1 for what records metrics, 2 for `BestCheckpoint`,
-            3 for `Checkpoint` and for what shows metrics, 4 for `StopOnSignal`.
+            is for all that changes training, 1 for what records metrics, 2 for what logs them to
+            files and for `BestCheckpoint`, 3 for `Checkpoint` and what prints, 4 for
+            `StopOnSignal`.
 
     Example:
         >>> class CountSteps(Callback):
@@ -219,7 +220,7 @@ class CallbackList(Callback, Sequence[Callback]):
             except BaseException as second:  # noqa: PERF203
                 failed.append(f"`{type(one).__name__}.on_exception` failed: {second!r}")
         for message in failed:  # at the end: a warning may be an error
-            warnings.warn(message, stacklevel=2)
+            warnings.warn(message, stacklevel=stacklevel_of_user())
 
     @override
     def on_fit_end(self, trainer: GANTrainer) -> None:

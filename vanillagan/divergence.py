@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
@@ -31,11 +30,16 @@ def find_divergence(
     found = [(name, tensor) for name, tensor in (step or {}).items() if tensor is not None]
     found += _tensors_of(objects, gradients=step is not None)
     tensors = {name: x for name, x in found if x.is_floating_point() and x.numel()}
-    # one number for all: if large values overflow it, each tensor is checked
+    # one number for all: only if it is too large, or overflows, each tensor is checked
     if get_total_norm(tensors.values()) < LARGEST:
         return None
-    faults = ((name, _fault_of(name, tensor)) for name, tensor in tensors.items())
-    return next((f"{name} is {fault}" for name, fault in faults if fault), None)
+    for name, tensor in tensors.items():
+        largest = float(tensor.abs().max())
+        if not largest <= LARGEST:
+            is_moment = any(f"{key} of " in name for key in SECOND_MOMENTS)
+            remark = " (gradients were too large: steps stay near 0)" if is_moment else ""
+            return f"{name} is {largest:.0e}{remark}"
+    return None
 
 
 def _tensors_of(objects: Mapping[str, object], *, gradients: bool) -> Iterator[tuple[str, Tensor]]:
@@ -50,20 +54,12 @@ def _tensors_of(objects: Mapping[str, object], *, gradients: bool) -> Iterator[t
                     yield f"{owner} gradient of {key}", weight.grad
                 yield f"{owner} weight {key}", weight.detach()
             for key, buffer in network.named_buffers():
-                yield f"{owner} buffer {key}", buffer
+                is_statistic = key.endswith(("running_mean", "running_var"))
+                # others may be infinite, such as attention masks: only NaN is kept
+                yield f"{owner} buffer {key}", buffer if is_statistic else buffer.clamp(-1, 1)
         elif isinstance(value, Optimizer):
             for parameter, state in value.state.items():
                 for key, moment in state.items():
                     # counts of steps have no dimensions, and may be on another device
                     if isinstance(moment, Tensor) and moment.dim():
                         yield f"{owner} {key} of {keys.get(parameter)}", moment
-
-
-def _fault_of(name: str, tensor: Tensor) -> str | None:
-    largest = float(tensor.abs().max())
-    is_mask = " buffer " in name and not name.endswith(("running_mean", "running_var"))
-    # attention masks are infinite
-    if largest <= LARGEST or (is_mask and not math.isnan(largest)):
-        return None
-    is_moment = any(f"{key} of " in name for key in SECOND_MOMENTS)
-    return f"{largest:.0e}{' (gradients were too large: steps stay near 0)' if is_moment else ''}"

@@ -14,7 +14,7 @@ from vanillagan import checkpoint
 from vanillagan.callback import Callback
 from vanillagan.callbacks.metric_log import MetricLog
 from vanillagan.divergence import find_divergence
-from vanillagan.errors import CheckpointError
+from vanillagan.errors import CheckpointError, stacklevel_of_user
 from vanillagan.results import StepResult
 from vanillagan.runtime.atomic_file import warn_if_it_fails
 from vanillagan.trainer import GANTrainer
@@ -146,22 +146,20 @@ class Checkpoint(Callback):
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}.pt"
 
-    def _find_steps(self) -> list[int]:
-        """Return the steps of all checkpoints in the folder, in the order they were written."""
+    def _find_newest(self) -> tuple[int | None, list[int]]:
+        """Return the step of the intact file that was written last, and the steps of all files."""
         files = (path for path in self.folder.glob("step-*.pt") if path.is_file())
         matches = ((path, FILE_NAME.fullmatch(path.name)) for path in files)
         found = sorted((path.stat().st_mtime_ns, int(match[1])) for path, match in matches if match)
-        return [step for _, step in found]
-
-    def _find_newest(self) -> tuple[int | None, list[int]]:
-        """Return the last of the steps whose file is intact, and all steps."""
-        steps = self._find_steps()
+        steps = [step for _, step in found]
         for step in reversed(steps):
             try:
                 checkpoint.read(self._path(step))
             # warned of for each file
             except (CheckpointError, OSError) as error:  # noqa: PERF203
-                warnings.warn(f"skipping {self._path(step)}: {error}", stacklevel=4)
+                warnings.warn(
+                    f"skipping {self._path(step)}: {error}", stacklevel=stacklevel_of_user()
+                )
             else:
                 return step, steps
         return None, steps
@@ -174,7 +172,7 @@ class Checkpoint(Callback):
             warnings.warn(
                 f"no checkpoint at step {step}: {fault or 'another rank has diverged'}; the last "
                 f"good one is {self.latest or 'none'}",
-                stacklevel=2,
+                stacklevel=stacklevel_of_user(),
             )
             return
         if _save(trainer, self._path(step), must_succeed=is_last or not self._steps):
@@ -235,7 +233,7 @@ class BestCheckpoint(Callback):
             warnings.warn(
                 f"`monitor` is {self.monitor!r}, which no MetricLog records (did you mean "
                 f"{close[0]!r}?)",
-                stacklevel=2,
+                stacklevel=stacklevel_of_user(),
             )
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
@@ -253,7 +251,7 @@ class BestCheckpoint(Callback):
             warnings.warn(
                 f"no best checkpoint: `monitor` is {self.monitor!r}, but the history has the "
                 f"metrics {sorted(trainer.history.metrics)}",
-                stacklevel=2,
+                stacklevel=stacklevel_of_user(),
             )
 
     def state_dict(self) -> dict[str, Any]:

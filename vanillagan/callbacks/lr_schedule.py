@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from vanillagan.batch import Batch
 from vanillagan.callback import Callback
-from vanillagan.errors import CheckpointError
+from vanillagan.errors import CheckpointError, stacklevel_of_user
 from vanillagan.results import StepResult
 from vanillagan.trainer import GANTrainer
 from vanillagan.validation import check_choice, check_state, is_like
@@ -64,23 +64,18 @@ class LRSchedule(Callback):
 
     def on_step_start(self, trainer: GANTrainer, batch: Batch) -> None:
         """Create the schedulers in a loop of your own, which calls `train_step` without `fit`."""
-        if not self._restored and self._serves(trainer):
+        # a callback may have served another trainer before
+        served = {id(scheduler.optimizer) for scheduler in self._schedulers.values()}
+        needed = {id(p.optimizer) for p in trainer.players if p.name in self.players}
+        if served == needed and not self._restored:
             return
         self._prepare(trainer)
         if self.interval == "epoch":
             warnings.warn(
                 "`LRSchedule` has no effect in a loop of your own, which has no epochs: pass "
                 "`interval='step'`, or call `trainer.callbacks.on_epoch_end(trainer)` after each",
-                stacklevel=5,
+                stacklevel=stacklevel_of_user(),
             )
-
-    def _serves(self, trainer: GANTrainer) -> bool:
-        """Return True if the schedulers are those of the trainer's optimizers."""
-        return all(
-            getattr(self._schedulers.get(player.name), "optimizer", None) is player.optimizer
-            for player in trainer.players
-            if player.name in self.players
-        )
 
     def _prepare(self, trainer: GANTrainer) -> None:
         if trainer.lr_schedule is not None:
@@ -88,31 +83,34 @@ class LRSchedule(Callback):
                 "`lr_schedule` of the trainer must be None with the callback `LRSchedule`, which "
                 "sets the same learning rates"
             )
-        for name in self.players:
-            player = trainer.g if name == "generator" else trainer.d
-            optimizer = player.optimizer
-            options = [_without_parameters(group) for group in optimizer.param_groups]
-            # a callback may have served another trainer before
-            if getattr(self._schedulers.get(name), "optimizer", None) is not optimizer:
-                scheduler = self._create(optimizer)
-                if not isinstance(scheduler, LRScheduler):
-                    raise TypeError(f"`scheduler` must create a scheduler, got {scheduler!r:.80}")
-                self._schedulers[name] = scheduler
-            for group, before in zip(optimizer.param_groups, options, strict=True):
-                # as other schedulers note it, but not `ReduceLROnPlateau`
-                group.setdefault("initial_lr", before["lr"])
-            if name in self._restored:
-                restored = self._restored.pop(name)
-                mine = self._schedulers[name].state_dict()
-                # a state sets attributes: only those that are known, which the version decides
-                restored = {key: restored[key] for key in restored.keys() & mine.keys()}
-                if "last_epoch" not in restored or not is_like(mine, restored):
-                    raise CheckpointError(f"the checkpoint's scheduler does not fit: {restored}")
-                _warn_of_settings(self._schedulers[name], restored)
-                self._schedulers[name].load_state_dict(restored)
-                # a new scheduler has set the learning rates of its first step
-                for group, restored in zip(optimizer.param_groups, options, strict=True):
-                    group.update(restored)
+        for name, optimizer in ((p.name, p.optimizer) for p in trainer.players):
+            if name in self.players:
+                self._schedulers[name] = self._scheduler_of(optimizer, name)
+
+    def _scheduler_of(self, optimizer: Optimizer, name: str) -> LRScheduler:
+        """Create the scheduler of a player's optimizer, unless it is there, and restore it."""
+        groups = optimizer.param_groups
+        options = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        scheduler = self._schedulers.get(name)
+        if scheduler is None or scheduler.optimizer is not optimizer:
+            scheduler = self._create(optimizer)
+            if not isinstance(scheduler, LRScheduler):
+                raise TypeError(f"`scheduler` must create a scheduler, got {scheduler!r:.80}")
+        for group, before in zip(groups, options, strict=True):
+            # as other schedulers note it, but not `ReduceLROnPlateau`
+            group.setdefault("initial_lr", before["lr"])
+        if name in self._restored:
+            state, mine = self._restored.pop(name), scheduler.state_dict()
+            # a state sets attributes: only those that are known, which the version decides
+            state = {key: state[key] for key in state.keys() & mine.keys()}
+            if "last_epoch" not in state or not is_like(mine, state):
+                raise CheckpointError(f"the checkpoint's scheduler does not fit: {state}")
+            _warn_of_settings(scheduler, state)
+            scheduler.load_state_dict(state)
+            # a new scheduler has set the learning rates of its first step
+            for group, before in zip(groups, options, strict=True):
+                group.update(before)
+        return scheduler
 
     def on_step_end(self, trainer: GANTrainer, result: StepResult) -> None:
         """Step the schedulers if they step by steps."""
@@ -126,15 +124,12 @@ class LRSchedule(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the schedulers."""
-        return {
-            name: scheduler.state_dict() for name, scheduler in self._schedulers.items()
-        } | self._restored
+        states = {name: scheduler.state_dict() for name, scheduler in self._schedulers.items()}
+        return states | self._restored
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep what `state_dict` returned until the schedulers are created."""
-        check_state(
-            "state", state, {name: {str: object} for name in state.keys() & set(self.players)}
-        )
+        check_state("state", state, {n: {str: object} for n in state.keys() & {*self.players}})
         self._restored = dict(state)
         if not state:
             self._schedulers.clear()
@@ -147,10 +142,6 @@ class LRSchedule(Callback):
                 scheduler.step()
 
 
-def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key != "params"}
-
-
 def _warn_of_settings(scheduler: LRScheduler, restored: dict[str, Any]) -> None:
     """Warn if a checkpoint replaces arguments of a scheduler."""
     mine = scheduler.state_dict()
@@ -161,5 +152,5 @@ def _warn_of_settings(scheduler: LRScheduler, restored: dict[str, Any]) -> None:
                 f"`LRSchedule` goes on with {name}={restored[name]} of the checkpoint, not with "
                 f"{name}={mine[name]} of its `scheduler`; to begin that anew, call "
                 "`load_state_dict({})` of the callback after `load`",
-                stacklevel=6,
+                stacklevel=stacklevel_of_user(),
             )
