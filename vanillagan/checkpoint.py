@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload
 
@@ -165,20 +165,16 @@ def restore(objects: Mapping[str, Stateful], content: Mapping[str, Any]) -> None
     """
     states = content["states"]
     _check_names("contents", expected=objects, got=states)
-    name = ""
-    try:
-        for name, value in objects.items():
+    for name, value in objects.items():
+        with _checkpoint_error(f"the checkpoint's {name!r} does not fit"):
             _check_fits(name, value, states[name], content["types"].get(name))
-        with rollback_on_error(*objects.values()):
-            for name, value in objects.items():
-                if isinstance(value, Optimizer):
-                    _restore_optimizer(value, states[name])
-                else:
-                    value.load_state_dict(states[name])
-    except CheckpointError:
-        raise
-    except Exception as error:  # of any kind: a file may hold a state of another form
-        raise CheckpointError(f"the checkpoint's {name!r} does not fit: {error}") from error
+    with rollback_on_error(*objects.values()):
+        for name, value in objects.items():
+            load = value.load_state_dict
+            if isinstance(value, Optimizer):
+                load = partial(_restore_optimizer, value)
+            with _checkpoint_error(f"the checkpoint's {name!r} does not fit"):
+                load(states[name])
 
 
 def restore_weights(
@@ -310,7 +306,7 @@ def _load_network(
     states = content["states"]
     if name not in states:
         raise CheckpointError(f"{path} holds no {name}, only {sorted(states)}")
-    try:
+    with _checkpoint_error(f"the {name} in {path} does not fit"):
         has_ema = name == "generator" and "ema" in states
         weights = states["ema"]["network"] if has_ema else states[name]
         if network is None:
@@ -320,11 +316,18 @@ def _load_network(
         tensors = (weight for weight in weights.values() if isinstance(weight, Tensor))
         dtypes = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
         inner.to(reduce(torch.promote_types, dtypes or [torch.float32])).load_state_dict(weights)
+    return network.to(resolved).eval()
+
+
+@contextmanager
+def _checkpoint_error(what: str) -> Iterator[None]:
+    """Turn errors of any kind into a `CheckpointError`: a file may hold a state of another form."""
+    try:
+        yield
     except CheckpointError:
         raise
-    except Exception as error:  # of any kind: a file may hold a state of another form
-        raise CheckpointError(f"the {name} in {path} does not fit: {error}") from error
-    return network.to(resolved).eval()
+    except Exception as error:
+        raise CheckpointError(f"{what}: {error}") from error
 
 
 def _rebuild(
@@ -371,15 +374,10 @@ def _check_archive(path: Path, file: io.BytesIO) -> None:
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
     file.seek(0)
-    is_stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
-    size = sum(record.file_size for record in records)
     names = {record.filename.lower() for record in records}  # PyTorch ignores the case
-    if (
-        archive.comment
-        or not is_stored
-        or size > len(file.getbuffer())
-        or len(names) < len(records)
-    ):
+    fits = sum(record.file_size for record in records) <= len(file.getbuffer())
+    is_stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+    if archive.comment or len(names) < len(records) or not (fits and is_stored):
         raise CheckpointError(f"{path} must have records that are uncompressed, each one once")
 
 
@@ -395,12 +393,8 @@ def _migrate(path: Path, content: Any) -> dict[str, Any]:
             f"vanillagan {__version__} reads format {VERSION}: load it with the version that "
             "wrote it"
         )
-    try:
+    with _checkpoint_error(f"{path} is not a checkpoint: its content has another form"):
         check_state("content", content, CONTENT)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint: its content has another form: {error}"
-        ) from error
     return dict(content)
 
 
