@@ -274,8 +274,8 @@ def end(how: str, folder: Path) -> None:
     (folder / "ended").write_text(str(time.time()))
     if how == "SIGKILL":
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "hang":
-        time.sleep(8)
+    while how == "hang" and not (folder / "over").exists():
+        time.sleep(0.05)
     if how == "exit":
         sys.exit(0)
     raise ZeroDivisionError("an error of one rank")
@@ -308,10 +308,13 @@ def train_until_the_end(rank: int, folder: Path, how: str, where: str, victim: i
     if where == "any moment" and rank == victim:
         moment = random.Random(repr((how, victim, folder.name))).uniform(0.0, 0.3)
         threading.Timer(moment, ending).start()
-    fit(trainer, 40)
-    if where == "save":
-        trainer.save(folder / "run.pt")
-    fit(trainer, 40_000)
+    try:
+        fit(trainer, 40)
+        if where == "save":
+            trainer.save(folder / "run.pt")
+        fit(trainer, 40_000)
+    finally:
+        (folder / "over").touch()
 
 
 def exits(long: bool) -> Iterator[tuple[str, str, int, int, str]]:
