@@ -416,7 +416,8 @@ def restart(figures: Figures, folder: Path, kills: int, seed: int) -> None:
     worker = ["-m", "tests.faults.processes", str(folder), str(kills), str(seed)]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *launch, *worker],
-        env=environment(),
+        # else a restart may wait for addresses of the processes before (pytorch#135712)
+        env=environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
