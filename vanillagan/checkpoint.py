@@ -29,7 +29,7 @@ from vanillagan.errors import CheckpointError
 from vanillagan.networks.base import DiscriminatorBase, GeneratorBase
 from vanillagan.runtime import atomic_file
 from vanillagan.runtime.device import resolve_device, uncompiled
-from vanillagan.validation import check_path, check_state, is_like
+from vanillagan.validation import check_path, check_state, check_type, is_like
 
 __all__ = [
     "Stateful",
@@ -311,6 +311,7 @@ def _load_network(
         weights = states["ema"]["network"] if has_ema else states[name]
         if network is None:
             network = _rebuild(path, name, content["types"][name], weights)
+        check_type("network", network, nn.Module, "a torch.nn.Module")
         inner = uncompiled(network)
         _check_weights(name, inner.state_dict(), weights)
         tensors = (weight for weight in weights.values() if isinstance(weight, Tensor))

@@ -31,6 +31,7 @@ from vanillagan.validation import (
     check_condition,
     check_dense,
     check_finite,
+    check_function,
     check_labels,
     check_output,
     check_type,
@@ -118,11 +119,9 @@ def check_parts(
         check_type(name, parts, Sequence, f"a list of {name}")
         for index, part in enumerate(parts):
             check_type(f"{name}[{index}]", part, kind, expected)
-    if latent_sampler is not None and not callable(latent_sampler):
-        raise TypeError(
-            "`latent_sampler` must be a function (n, torch.Generator) -> Tensor, "
-            f"got {latent_sampler!r}"
-        )
+    if latent_sampler is not None:
+        expected = "a function (n, torch.Generator) -> Tensor"
+        check_function("latent_sampler", latent_sampler, expected)
     if lr_schedule is not None:
         factor = lr_schedule(0.0) if callable(lr_schedule) else None
         if not isinstance(factor, int | float) or not factor >= 0:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vanillagan.validation import check_integer, check_number, check_outputs, check_type, shown
+from vanillagan.validation import check_function, check_integer, check_number, check_outputs, shown
 
 __all__ = ["R1", "R2", "Critic", "GradientPenalty", "Penalty", "total_penalty"]
 
@@ -49,11 +49,9 @@ def total_penalty(
     So the strength of a penalty does not depend on how often it is applied.
     """
     if not isinstance(penalties, Sequence) or not penalties:
-        raise TypeError(
-            f"`penalties` must be a list of at least one penalty, got {shown(penalties)}"
-        )
+        raise TypeError(f"`penalties` must be a list of penalties, got {shown(penalties)}")
     for index, penalty in enumerate(penalties):
-        check_type(f"penalties[{index}]", penalty, Penalty, "a penalty such as R1(1.0)")
+        check_function(f"penalties[{index}]", penalty, "a penalty such as R1(1.0)")
     # of the implementations of attention, MATH alone has a second derivative
     with sdpa_kernel(SDPBackend.MATH):
         return torch.stack([p.every * p(critic, real, fake) for p in penalties]).sum()
@@ -133,7 +131,7 @@ class GradientPenalty:
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """Return weight * mean (|grad D(x)| - 1)^2 at points between real and fake samples."""
-        _check_critic(critic)
+        check_function("critic", critic, "a function of samples")
         check_outputs(real=real, fake=fake)
         form = (real.shape, real.dtype, real.device)
         if form != (fake.shape, fake.dtype, fake.device) or real.dim() < 2:
@@ -152,15 +150,10 @@ class GradientPenalty:
 
 def squared_gradient_norms(critic: Critic, samples: Tensor, name: str = "samples") -> Tensor:
     """Return |grad D(x)|^2 of each sample, differentiable: (N, *sample_shape) -> (N,)."""
-    _check_critic(critic)
+    check_function("critic", critic, "a function of samples")
     check_outputs(**{name: samples})
     if samples.dim() < 2:
         raise ValueError(f"`{name}` must have the shape (N, ...), got {tuple(samples.shape)}")
     points = samples.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
     return gradient.flatten(1).square().sum(1)
-
-
-def _check_critic(critic: object) -> None:
-    if not callable(critic):
-        raise TypeError(f"`critic` must be a function of samples, got {shown(critic)}")

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vanillagan.runtime.rng import isolated_rng
-from vanillagan.validation import check_dense, check_number
+from vanillagan.validation import check_dense, check_number, shown
 
 __all__ = [
     "GLOBAL_MINIMUM",
@@ -247,6 +247,10 @@ def _as_probabilities(
 ) -> tuple[Tensor, Tensor, Tensor]:
     tensors = _as_tensors(**dict(zip(names, (p, q), strict=True)))
     weight = _as_tensor("dx", dx).to(tensors[0])
+    if weight.dim() and weight.shape != tensors[0].shape[-1:]:
+        raise ValueError(
+            f"`dx` must be a number or one for each point, got the shape {tuple(weight.shape)}"
+        )
     for name, values in zip(names, tensors, strict=True):
         if values.dim() == 0:
             raise ValueError(f"`{name}` must have at least one dimension, got a number")
@@ -254,7 +258,7 @@ def _as_probabilities(
         worst = float((total.detach() - 1).abs().max()) if total.numel() else 0.0
         if not worst <= TOTAL_TOLERANCE:
             raise ValueError(
-                f"`{name}` must have a total of 1 over the last dimension, with dx={dx!r}, "
+                f"`{name}` must have a total of 1 over the last dimension, with `dx`={shown(dx)}, "
                 f"got a total that is off by {worst:g}"
             )
     return *tensors, weight
@@ -318,6 +322,4 @@ def _in_kind_of(values: tuple[Any, ...], result: Tensor) -> Any:
     """Convert the result to the type of the arguments: a tensor, an array or a float."""
     if any(isinstance(value, Tensor) for value in values):
         return result
-    if any(isinstance(value, np.ndarray) for value in values) and result.dim() > 0:
-        return result.numpy()
     return result.item() if result.dim() == 0 else result.numpy()

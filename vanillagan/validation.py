@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ __all__ = [
     "check_every",
     "check_finite",
     "check_float_tensor",
+    "check_function",
     "check_integer",
     "check_integer_tensor",
     "check_integers",
@@ -63,17 +64,9 @@ class ReadOnly(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> ReadOnly[T]: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> T: ...
-    def __get__(self, instance: object | None, owner: type) -> Any:
-        if instance is None:
-            return self
-        try:
-            return vars(instance)[self.name]
-        except KeyError:
-            raise AttributeError(self.name) from None
+    if TYPE_CHECKING:  # Python reads it of the object's own attributes
+
+        def __get__(self, instance: object, owner: type) -> T: ...
 
     def __set__(self, instance: object, value: T) -> None:
         if self.name in vars(instance):
@@ -191,9 +184,9 @@ def check_path(name: str, path: object, *, file: bool = False) -> Path:
     """Return `path`, of a `file` if said, with a leading `~` replaced by the home folder."""
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str):
-        raise TypeError(f"`{name}` must be a path, got {path!r:.80}")
+        raise TypeError(f"`{name}` must be a path, got {shown(path)}")
     if not text or "\0" in text:
-        raise ValueError(f"`{name}` must be a path, got {text!r:.80}")
+        raise ValueError(f"`{name}` must be a path, got {shown(text)}")
     result = Path(os.path.expanduser(text))  # noqa: PTH111  # "~nobody" is no error
     is_folder = os.path.split(text)[1] in ("", ".", "..")
     if file and (is_folder or (result.exists() and not result.is_file())):
@@ -205,6 +198,12 @@ def check_type(name: str, value: object, expected_type: type, expected: str) -> 
     """Raise unless `value` is an instance of `expected_type`, described by `expected`."""
     # a class itself would pass the instance check of a runtime protocol
     if not isinstance(value, expected_type) or isinstance(value, type):
+        raise TypeError(f"`{name}` must be {expected}, got {shown(value)}")
+
+
+def check_function(name: str, value: object, expected: str) -> None:
+    """Raise unless `value` is a function or another callable object, described by `expected`."""
+    if not callable(value) or isinstance(value, type):
         raise TypeError(f"`{name}` must be {expected}, got {shown(value)}")
 
 
@@ -232,7 +231,7 @@ def check_state(name: str, state: Any, form: Any) -> None:
     elif isinstance(form, tuple):
         check_state(name, state, object if state is None else form[0])
     elif form is int:
-        check_integer(name, state, minimum=0, maximum=2**63 - 1)
+        check_integer(name, state, minimum=0)
     else:
         check_type(name, state, form, f"of the type {form.__name__}")
 
@@ -301,9 +300,7 @@ def check_finite(name: str, tensor: Tensor, where: str = "") -> None:
 
 def check_shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
     """Raise unless `x` is a dense tensor of floats of shape (N, *shape)."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"`{name}` must be a tensor of floats, got {_kind_of(x)}")
-    check_dense(name, x, needs_values=False)
+    check_float_tensor(name, x)
     if x.dim() == 0 or x.shape[1:] != shape:
         expected = ", ".join(["N", *map(str, shape)])
         raise ValueError(f"`{name}` must have the shape ({expected}), got {tuple(x.shape)}")
@@ -326,13 +323,17 @@ def check_labels(labels: Tensor | None, num_classes: int, count: int) -> None:
             "`labels` must be None for an unconditional network (num_classes=0), "
             f"got labels of shape {tuple(getattr(labels, 'shape', ()))}"
         )
-    if isinstance(labels, Tensor) and labels.is_floating_point():
-        hint = _label_shape_hint(labels)
-        raise TypeError(f"`labels` must be a tensor of integers, got {labels.dtype}{hint}")
-    check_integer_tensor("labels", labels, needs_values=False)
+    check_type("labels", labels, Tensor, "a tensor of integers")
     if labels.shape != (count,):
-        got = f"{tuple(labels.shape)}{_label_shape_hint(labels) if labels.dim() > 1 else ''}"
-        raise ValueError(f"`labels` must have the shape ({count},), got {got}")
+        hint = (
+            " (a network with such labels declares "
+            f"`label_shape = {tuple(labels.shape[1:])}`, not `num_classes`)"
+        )
+        raise ValueError(
+            f"`labels` must have the shape ({count},), got {tuple(labels.shape)}"
+            f"{hint if labels.dim() > 1 else ''}"
+        )
+    check_integer_tensor("labels", labels, needs_values=False)
     # in torch.compile and torch.export there are no values to read, and `count` may be symbolic
     if not torch.compiler.is_compiling() and labels.device.type == "cpu" and count:
         low, high = int(labels.min()), int(labels.max())
@@ -374,20 +375,12 @@ def check_output(name: str, value: object, remedy: str) -> None:
 def check_outputs(**outputs: Tensor) -> None:
     """Raise unless the outputs of a discriminator, by name, are tensors of at least one float."""
     for name, output in outputs.items():
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            raise TypeError(f"`{name}` must be a tensor of floats, got {_kind_of(output)}")
-        check_dense(name, output, needs_values=False)
+        check_float_tensor(name, output)
         if not output.numel():  # whose mean is NaN
             raise ValueError(f"`{name}` must not be empty, got the shape {tuple(output.shape)}")
-
-
-def _label_shape_hint(labels: Tensor) -> str:
-    shape = tuple(labels.shape[1:])
-    return f" (a network with such labels declares `label_shape = {shape}`, not `num_classes`)"
 
 
 def _kind_of(value: object) -> str:
     if not isinstance(value, Tensor):
         return type(value).__name__
-    is_dense = value.layout == torch.strided
-    return str(value.dtype if is_dense else value.layout)
+    return str(value.dtype if value.layout == torch.strided else value.layout)

@@ -497,6 +497,13 @@ def test_invalid_distributions_are_named(divergence, p, q, error, message):
         divergence("p", "q")
 
 
+@every_divergence
+@pytest.mark.parametrize("dx", [np.ones(3), np.ones((1, 2)), math.nan])
+def test_an_invalid_weight_is_named(divergence, dx):
+    with pytest.raises(ValueError, match="`dx`"):
+        divergence(np.full(2, 0.5), np.full(2, 0.5), dx=dx)
+
+
 # -- density ratio ---------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vanillagan.runtime.device import to_device
 from vanillagan.validation import check_dense, check_finite, check_float_tensor, check_type
 
-__all__ = ["as_mask", "blend", "expand_mask", "fill"]
+__all__ = ["as_mask", "blend", "fill"]
 
 TOLERANCE = 1e-5
 """Largest residual at which the solver stops, relative to the largest border value."""
@@ -64,7 +64,7 @@ def blend(images: Tensor, completions: Tensor, mask: Tensor) -> Tensor:
 
 
 def fill(images: Tensor, completions: Tensor, damaged: Tensor) -> Tensor:
-    """Do what `blend` does, with a mask that `as_mask` or `expand_mask` has returned."""
+    """Do what `blend` does, with a mask that `as_mask` has returned."""
     known = torch.where(damaged, completions, images)
     precise = torch.promote_types(images.dtype, torch.float32)
     membrane = _membrane((known - completions).to(precise), damaged.to(precise))
@@ -74,38 +74,19 @@ def fill(images: Tensor, completions: Tensor, damaged: Tensor) -> Tensor:
     return torch.where(damaged, filled, images)
 
 
-def as_mask(mask: Tensor, images: Tensor) -> Tensor:
+def as_mask(mask: Tensor, images: Tensor, *, reads_values: bool = True) -> Tensor:
     """Return a checked mask of images as booleans of shape (N, 1, H, W).
 
     Args:
         mask: True or 1 at damaged pixels, False or 0 at known ones. The shape is (H, W) or
             (1, H, W) for the same mask for all images, (N, 1, H, W) for one per image.
         images: Images, floats, shape (N, C, H, W), finite at known pixels.
+        reads_values: Check the values, too, which synchronizes with a device.
 
     Raises:
         ValueError, TypeError: The shapes do not fit, the mask has other values, or an image has no
             damaged or no known pixel.
     """
-    damaged = expand_mask(mask, images)
-    if not ((mask == 0) | (mask == 1)).all():
-        raise ValueError("`mask` must be 1 at damaged and 0 at known pixels, got other values")
-    pixels = damaged.flatten(1)
-    if (whole := pixels.all(1)).any():
-        raise ValueError(
-            "`mask` must leave known pixels in each image, got only ones for image "
-            f"{int(whole.nonzero()[0])}"
-        )
-    if (none := ~pixels.any(1)).any():
-        raise ValueError(
-            "`mask` must mark damaged pixels in each image, got only zeros for image "
-            f"{int(none.nonzero()[0])}"
-        )
-    check_finite("images", images.where(~damaged, 0), " at known pixels")
-    return damaged
-
-
-def expand_mask(mask: Tensor, images: Tensor) -> Tensor:
-    """Do what `as_mask` does without its checks of values, which synchronize with a device."""
     check_float_tensor("images", images)
     if images.dim() != 4 or not images.numel():
         raise ValueError(
@@ -123,7 +104,23 @@ def expand_mask(mask: Tensor, images: Tensor) -> Tensor:
             f"`mask` must have the shape {shapes[0]}, {shapes[1]} or {shapes[3]}, got "
             f"{tuple(mask.shape)}"
         )
-    return to_device(mask, images.device).bool().expand(count, 1, *size)
+    damaged = to_device(mask, images.device).bool().expand(count, 1, *size)
+    if reads_values:
+        _check_values(mask, damaged)
+        check_finite("images", images.where(~damaged, 0), " at known pixels")
+    return damaged
+
+
+def _check_values(mask: Tensor, damaged: Tensor) -> None:
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError("`mask` must be 1 at damaged and 0 at known pixels, got other values")
+    pixels = damaged.flatten(1)
+    for value, uniform in (("ones", pixels.all(1)), ("zeros", ~pixels.any(1))):
+        if uniform.any():
+            raise ValueError(
+                "`mask` must have damaged and known pixels in each image, got only "
+                f"{value} for image {int(uniform.nonzero()[0])}"
+            )
 
 
 def _membrane(border: Tensor, inside: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from vanillagan.applications.blending import as_mask, expand_mask, fill
+from vanillagan.applications.blending import as_mask, fill
 from vanillagan.applications.masks import MaskSampler
 from vanillagan.batch import Batch
 from vanillagan.compatibility import check_fake
@@ -16,7 +16,13 @@ from vanillagan.networks.conv import channel_pyramid
 from vanillagan.results import GeneratorStep
 from vanillagan.runtime.device import autocast
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_integer, check_integers, check_number, check_shape
+from vanillagan.validation import (
+    check_function,
+    check_integer,
+    check_integers,
+    check_number,
+    check_shape,
+)
 
 __all__ = ["ContextEncoder", "ContextTrainer"]
 
@@ -104,7 +110,7 @@ class ContextEncoder(nn.Module):
         """
         check_shape("images", images, self.sample_shape)
         reads = images.device.type == "cpu" or not self.training
-        pixels = as_mask(mask, images) if reads else expand_mask(mask, images)
+        pixels = as_mask(mask, images, reads_values=reads)
         with torch.no_grad():
             membrane = fill(images, torch.zeros_like(images), pixels)
         damaged = pixels.to(images.dtype)
@@ -159,10 +165,7 @@ class ContextTrainer(GANTrainer):
         adversarial_weight: float = 0.001,
         **options: Any,
     ) -> None:
-        if not callable(masks):
-            raise TypeError(
-                f"`masks` must be a mask sampler such as boxes((64, 64)), got {masks!r:.80}"
-            )
+        check_function("masks", masks, "a mask sampler such as boxes((64, 64))")
         if "latent_sampler" in options:
             raise TypeError("`latent_sampler` must not be given (`masks` takes its place)")
         self.adversarial_weight = check_number("adversarial_weight", adversarial_weight, minimum=0)

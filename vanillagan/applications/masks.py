@@ -12,7 +12,14 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from vanillagan.validation import check_bool, check_integer, check_number, check_size, check_type
+from vanillagan.validation import (
+    check_bool,
+    check_function,
+    check_integer,
+    check_number,
+    check_size,
+    check_type,
+)
 
 __all__ = ["MaskSampler", "boxes", "lost_pixels", "mixed", "scratches"]
 
@@ -102,10 +109,7 @@ def mixed(samplers: Sequence[MaskSampler]) -> MaskSampler:
     if not samplers:
         raise ValueError("`samplers` must have at least one entry, got none")
     for index, sampler in enumerate(samplers):
-        if not callable(sampler):
-            raise TypeError(
-                f"`samplers[{index}]` must be a sampler such as boxes((28, 28)), got {sampler!r}"
-            )
+        check_function(f"samplers[{index}]", sampler, "a sampler such as boxes((28, 28))")
 
     def draw(n: int, rng: torch.Generator) -> Tensor:
         drawn = [sampler(n, rng) for sampler in samplers]

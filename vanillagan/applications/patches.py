@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vanillagan.applications.blending import as_mask
-from vanillagan.validation import check_float_tensor, check_integer, shown
+from vanillagan.validation import check_float_tensor, check_function, check_integer
 
 __all__ = ["fill_by_patches"]
 
@@ -55,8 +55,7 @@ def fill_by_patches(
         >>> fill_by_patches(gray, torch.rand(3, 30, 50), mask, size=16).shape
         torch.Size([3, 30, 50])
     """
-    if not callable(fill):
-        raise TypeError(f"`fill` must be a function of patches and masks, got {shown(fill)}")
+    check_function("fill", fill, "a function of patches and masks")
     check_integer("size", size, minimum=2)
     stride = size // 2 if stride is None else stride
     check_integer("stride", stride, minimum=1, maximum=size - 1)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from vanillagan.data.latents import LatentSampler
-from vanillagan.sampling.draw import draw_samples
+from vanillagan.sampling.draw import check_generator, draw_samples
 from vanillagan.sampling.rejection import rejection_sample
 from vanillagan.traits import num_classes_of
-from vanillagan.validation import check_integer, check_type
+from vanillagan.validation import check_integer
 
 __all__ = ["Counts", "synthesize"]
 
@@ -73,8 +73,7 @@ def synthesize(
         >>> data.tensors[0].shape, data.tensors[1]
         (torch.Size([3, 2]), tensor([0, 0, 2]))
     """
-    expected = "a torch.nn.Module, such as `trainer.generator` or `trainer.ema.network`"
-    check_type("generator", generator, nn.Module, expected)
+    check_generator(generator)
     num_classes = num_classes_of(generator)
     if not num_classes:
         raise ValueError(

@@ -12,7 +12,15 @@ from vanillagan.callback import Callback
 from vanillagan.results import StepResult
 from vanillagan.runtime.rng import isolated_rng
 from vanillagan.trainer import GANTrainer
-from vanillagan.validation import check_every, check_integer, check_seed, check_state, check_type
+from vanillagan.validation import (
+    check_every,
+    check_function,
+    check_integer,
+    check_seed,
+    check_state,
+    check_type,
+    shown,
+)
 
 __all__ = ["MetricLog"]
 
@@ -61,7 +69,12 @@ class MetricLog(Callback):
             raise ValueError("`metrics` must have at least one metric, got {}")
         for name, metric in metrics.items():
             check_type("metrics", name, str, "a mapping with strings as names")
-            _check_function(name, metric)
+            if hasattr(metric, "update") and hasattr(metric, "compute"):
+                raise TypeError(
+                    f"`metrics[{name!r}]` must be a function of samples, got {shown(metric)} (wrap "
+                    "it in `vanillagan.metrics.from_torchmetrics`)"
+                )
+            check_function(f"metrics[{name!r}]", metric, "a function of samples")
         check_every(every_n_steps, every_n_epochs)
         self.metrics = dict(metrics)
         self.num_samples = check_integer("num_samples", num_samples, minimum=1)
@@ -119,16 +132,6 @@ class MetricLog(Callback):
         return values
 
 
-def _check_function(name: str, metric: object) -> None:
-    if hasattr(metric, "update") and hasattr(metric, "compute"):
-        raise TypeError(
-            f"`metrics[{name!r}]` must be a function of samples, got {metric!r:.80} (wrap it in "
-            "`vanillagan.metrics.from_torchmetrics`)"
-        )
-    if not callable(metric):
-        raise TypeError(f"`metrics[{name!r}]` must be a function of samples, got {metric!r:.80}")
-
-
 def _named(name: str, value: Any) -> dict[str, float]:
     """Return the values of a metric as numbers by name."""
     if hasattr(value, "_asdict"):
@@ -146,5 +149,5 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"`metrics[{name!r}]` must return numbers, or a tuple or mapping of them, "
-            f"got {value!r:.80}"
+            f"got {shown(value)}"
         ) from error

@@ -18,7 +18,7 @@ from vanillagan.runtime import atomic_file
 from vanillagan.runtime.atomic_file import warn_if_it_fails
 from vanillagan.trainer import GANTrainer
 from vanillagan.traits import label_shape_of
-from vanillagan.validation import check_integer, check_path, check_state
+from vanillagan.validation import check_function, check_integer, check_path, check_state
 
 __all__ = ["SampleGrid"]
 
@@ -63,6 +63,8 @@ class SampleGrid(Callback):
         self.side = check_integer("side", side, minimum=1)
         self.seed = check_integer("seed", seed, minimum=0)
         self.scale = None if scale is None else check_integer("scale", scale, minimum=1)
+        if transform is not None:
+            check_function("transform", transform, "a function of samples")
         self.transform = transform
         self.saved: list[int] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from vanillagan.batch import Batch, from_array, from_bytes
 from vanillagan.runtime.device import to_device
 from vanillagan.runtime.rng import isolated_rng
-from vanillagan.validation import check_integer, check_integer_tensor, check_type
+from vanillagan.validation import check_integer, check_integer_tensor, check_type, shown
 
 __all__ = ["ByteImages", "load_into_memory"]
 
@@ -55,6 +55,9 @@ class ByteImages(Dataset[Any]):
                 raise ValueError(
                     f"`labels` must have the shape ({len(images)},), got {tuple(labels.shape)}"
                 )
+        is_list = isinstance(classes, Sequence) and not isinstance(classes, str | bytes)
+        if not is_list or not all(isinstance(name, str) for name in classes):
+            raise TypeError(f"`classes` must be a list of names, got {shown(classes)}")
         self.images = images
         self.labels = labels
         self.classes = tuple(classes)
@@ -113,7 +116,7 @@ def load_into_memory(
     check_integer("workers", workers, minimum=0)
     source: Any = dataset
     reads = hasattr(source, "__getitem__") and hasattr(source, "__len__")
-    if not reads or isinstance(source, IterableDataset):
+    if not reads or isinstance(source, IterableDataset | Mapping | Tensor | np.ndarray):
         raise TypeError(f"`dataset` must be a map-style dataset, got {type(source).__name__}")
     if len(source) == 0:
         raise ValueError("`dataset` must hold at least one sample, got an empty dataset")

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from vanillagan.validation import check_integer, check_integers, check_type
+from vanillagan.validation import check_function, check_integer, check_integers, check_type
 
 __all__ = [
     "LatentSampler",
@@ -53,11 +53,8 @@ def draw_latents(sampler: LatentSampler, n: int, rng: torch.Generator) -> Tensor
     Raises:
         TypeError: The sampler is not a function, or returns no tensor.
     """
-    if not callable(sampler):
-        raise TypeError(
-            "`latent_sampler` must be a function (n, torch.Generator) -> Tensor such as "
-            f"`normal_latents(100)`, got {sampler!r:.60}"
-        )
+    expected = "a function (n, torch.Generator) -> Tensor such as `normal_latents(100)`"
+    check_function("latent_sampler", sampler, expected)
     with torch.device(rng.device):  # whatever `torch.set_default_device` has set
         latents = sampler(n, rng)
     expected = "a function (n, torch.Generator) that returns a Tensor"

@@ -76,7 +76,7 @@ def image_folder(
         NotADirectoryError: `root` is not a folder.
         ValueError, TypeError: An argument is invalid, or no file in the folder can be read.
     """
-    height, width = check_size(size)
+    height, width = size = check_size(size)
     channels = check_choice("channels", check_integer("channels", channels, minimum=1), (3, 1))
     labels = check_bool("labels", labels)
     root = check_path("root", root)
@@ -84,7 +84,7 @@ def image_folder(
         raise NotADirectoryError(f"`root` must be a folder of images, got {str(root)!r}")
     paths = list(_visible_files(root))
     parent = root if labels else None
-    read = partial(_try_to_read, size=(height, width), channels=channels, no_class=parent)
+    read = partial(_try_to_read, size=size, channels=channels, no_class=parent)
     # it grows in place, while a tensor for all files would ask for the memory of those skipped, and
     # a list of images for twice the memory
     read_bytes = bytearray()
@@ -159,14 +159,23 @@ def _try_to_read(
     no_class: Path | None,
     most: float = math.inf,
 ) -> tuple[Tensor, int] | str | None:
-    """Return the image and its largest value, or the reason why it cannot be read.
+    """Return an image, as floats if it has 16 bits, and its largest value, or why it can't be read.
 
     None stands for an image of more than `most` pixels, which is left to another thread.
     """
+    from PIL import Image, ImageOps
+
     if path.parent == no_class:
         return "in no class folder"
     try:
-        return _read(path, *size, channels, most)
+        with _opened(path, 2 * max(size), most) as image:
+            largest = 255
+            if image.mode.startswith("I"):
+                largest, image = _largest(image), image.convert("F")
+            else:
+                image = _convert(image, "RGB" if channels == 3 else "L")
+            fitted = ImageOps.fit(image, size[::-1], Image.Resampling.BICUBIC)
+        return to_tensor(fitted).expand(channels, -1, -1), largest
     except MemoryError:
         raise
     except BlockingIOError:
@@ -176,33 +185,11 @@ def _try_to_read(
         return repr(words)[1:-1][:120]  # a name can hold what controls a terminal
 
 
-def _read(path: Path, height: int, width: int, channels: int, most: float) -> tuple[Tensor, int]:
-    """Return an image as bytes, or as floats if it has 16 bits, and its largest value."""
-    from PIL import Image, ImageOps
-
-    mode: Mode = "RGB" if channels == 3 else "L"
-    with _opened(path, 2 * max(height, width), most) as image:
-        largest = 255
-        if image.mode.startswith("I"):
-            largest, image = _largest(image), image.convert("F")
-        else:
-            image = _convert(image, mode)
-        fitted = to_tensor(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
-    return fitted.expand(channels, -1, -1), largest
-
-
-def open_picture(path: Path, mode: Mode, *, enough: int | None = None) -> Image:
-    """Open an image file, rotated by its EXIF orientation and composited on white.
-
-    Args:
-        path: Image file in one of `FORMATS`. 16 bits are taken as [0, 65535].
-        mode: Mode of the result: "RGB" or "L" (grayscale).
-        enough: Number of pixels a side that suffices: a large JPEG is decoded at a fraction of its
-            size, which is faster. None decodes at full size.
-    """
+def open_picture(path: Path, mode: Mode) -> Image:
+    """Open an image, rotated by its EXIF orientation, on white; 16 bits are taken as [0, 65535]."""
     from PIL import Image
 
-    with _opened(path, enough) as image:
+    with _opened(path) as image:
         if image.mode.startswith("I"):
             _largest(image)
             image = Image.fromarray((np.array(image) / 257).astype(np.uint8))
@@ -210,7 +197,8 @@ def open_picture(path: Path, mode: Mode, *, enough: int | None = None) -> Image:
 
 
 @contextmanager
-def _opened(path: Path, enough: int | None, most: float = math.inf) -> Iterator[Image]:
+def _opened(path: Path, enough: int | None = None, most: float = math.inf) -> Iterator[Image]:
+    """Open an image; a large JPEG is decoded at a fraction of its size that has `enough` pixels."""
     from PIL import Image, ImageOps
 
     if not path.is_file():  # opening a pipe would wait for its other end

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vanillagan.data.epoch_sampler import EpochSampler
 from vanillagan.data.sources import open_source
-from vanillagan.validation import check_outputs
+from vanillagan.validation import check_function, check_outputs, shown
 
 __all__ = ["from_torchmetrics"]
 
@@ -51,8 +51,8 @@ class _TorchMetric:
         self, metric: Any, real: Any, transform: Callable[[Tensor], Tensor] | None
     ) -> None:
         _check_metric(metric)
-        if transform is not None and not callable(transform):
-            raise TypeError(f"`transform` must be a function of samples, got {transform!r:.80}")
+        if transform is not None:
+            check_function("transform", transform, "a function of samples")
         try:
             self.source = open_source(real, EpochSampler(0), batch_size=BATCH_SIZE)
         except (TypeError, ValueError) as error:
@@ -105,14 +105,13 @@ def _check_metric(metric: Any) -> None:
     for name in ("update", "compute", "reset"):
         if not callable(getattr(metric, name, None)):
             raise TypeError(
-                "`metric` must have the methods `update`, `compute` and `reset`, got "
-                f"{metric!r:.80}"
+                f"`metric` must have `update`, `compute` and `reset`, got {shown(metric)}"
             )
     try:
         inspect.signature(metric.update).bind(None, real=True)
     except TypeError as error:
         raise TypeError(
-            f"`metric` must have `update(images, real=...)`, got {metric!r:.80} (write a function "
+            f"`metric` must have `update(images, real=...)`, got {shown(metric)} (write a function "
             "of samples for a metric of fakes alone)"
         ) from error
 

@@ -41,7 +41,8 @@ def as_points(minimum: int = 1, **named: Tensor) -> list[Tensor]:
     for name, samples in named.items():
         check_finite(name, samples)
         _check_magnitude(name, samples)
-    return [_double(samples.detach().flatten(1)) for samples in map(_columns, named.values())]
+    rows = [samples.detach().reshape(len(samples), -1) for samples in named.values()]
+    return [(points.cpu() if points.device.type == "mps" else points).double() for points in rows]
 
 
 def as_features(minimum: int = 1, **named: Tensor) -> list[Tensor]:
@@ -74,11 +75,3 @@ def _check_pair(first: str, a: Tensor, second: str, b: Tensor) -> None:
         raise ValueError(
             f"`{first}` and `{second}` must be on the same device, got {a.device} and {b.device}"
         )
-
-
-def _columns(samples: Tensor) -> Tensor:
-    return samples[:, None] if samples.dim() == 1 else samples
-
-
-def _double(points: Tensor) -> Tensor:
-    return (points.cpu() if points.device.type == "mps" else points).double()

@@ -60,24 +60,15 @@ class Generator(GeneratorBase):
         hidden = check_integers("hidden", hidden, allow_empty=True)
         check_choice("output", output, ("tanh", "linear"))
         # before any block is made: an error leaves the global random state as it was
-        norm_eps = check_number("norm_eps", norm_eps, minimum=0, exclude_minimum=True)
-        norm_momentum = check_number("norm_momentum", norm_momentum, minimum=0, maximum=1)
-        self.config |= {
-            "hidden": hidden,
-            "output": output,
-            "norm_eps": norm_eps,
-            "norm_momentum": norm_momentum,
+        norm = {
+            "norm_eps": check_number("norm_eps", norm_eps, minimum=0, exclude_minimum=True),
+            "norm_momentum": check_number("norm_momentum", norm_momentum, minimum=0, maximum=1),
         }
+        self.config |= {"hidden": hidden, "output": output} | norm
         widths = (self.latent_dim + self.num_classes, *hidden)
         self.layers = nn.Sequential(
             *(
-                LinearBlock(
-                    widths[i],
-                    widths[i + 1],
-                    normalize=i > 0,
-                    norm_eps=norm_eps,
-                    norm_momentum=norm_momentum,
-                )
+                LinearBlock(widths[i], widths[i + 1], normalize=i > 0, **norm)
                 for i in range(len(hidden))
             ),
             Linear(widths[-1], math.prod(self.sample_shape)),

@@ -14,6 +14,7 @@ from vanillagan.runtime.rng import isolated_rng, seeded
 from vanillagan.traits import label_shape_of, num_classes_of
 from vanillagan.validation import (
     check_dense,
+    check_function,
     check_integer,
     check_labels,
     check_output,
@@ -71,13 +72,14 @@ def draw_samples(
     """
     n = check_integer("n", n, minimum=1)
     check_generator(generator)
+    if run is not None:
+        check_function("run", run, "a function of the generator and its inputs")
     rng, seed = seeded(seed)
     if latents is None:
         sampler = latent_sampler_of(generator) if latent_sampler is None else latent_sampler
         with isolated_rng(seed):  # a sampler may ignore its generator and use the global one
             latents = draw_latents(sampler, n, rng)
-    elif not isinstance(latents, Tensor):
-        raise TypeError(f"`latents` must be a tensor, got {shown(latents)}")
+    check_type("latents", latents, Tensor, "a tensor")
     check_dense("latents", latents, needs_values=True)
     if latents.shape[:1] != (n,):
         got = len(latents) if latents.dim() else "a number"

@@ -35,7 +35,7 @@ def test_one_mask_per_image(box):
     ("change", "error", "message"),
     [
         ({"mask": torch.ones(8, 8)}, ValueError, "known pixels in each image, got only ones"),
-        ({"mask": torch.zeros(8, 8)}, ValueError, "damaged pixels in each image, got only zeros"),
+        ({"mask": torch.zeros(8, 8)}, ValueError, "known pixels in each image, got only zeros"),
         ({"mask": torch.eye(8) / 2}, ValueError, "`mask` must be 1 at damaged and 0 at known"),
         ({"mask": torch.eye(7)}, ValueError, r"`mask` must have the shape \(8, 8\), \(1, 8, 8\)"),
         ({"mask": torch.eye(8).expand(2, 1, 8, 8)}, ValueError, r"or \(3, 1, 8, 8\), got \(2, 1"),

@@ -185,6 +185,11 @@ def test_a_transform_maps_samples_to_images(tmp_path):
     torch.testing.assert_close(shown, samples, rtol=0, atol=0.51)
 
 
+def test_a_transform_that_is_no_function_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="`transform` must be a function of samples, got 5"):
+        SampleGrid(tmp_path, transform=5)
+
+
 @pytest.mark.parametrize("shape", [(2,), (2, 4, 4)])
 def test_samples_that_are_no_images_are_refused(tmp_path, shape):
     trainer = make_trainer(SampleGrid(tmp_path), shape=shape)

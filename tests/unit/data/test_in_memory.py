@@ -88,6 +88,12 @@ def test_invalid_images_or_labels_are_named(images, labels, error, message):
         ByteImages(images, labels)
 
 
+@pytest.mark.parametrize("classes", ["cat", 5, (1, 2), None])
+def test_classes_that_are_no_list_of_names_are_refused(classes):
+    with pytest.raises(TypeError, match="`classes` must be a list of names, got"):
+        ByteImages(pixels(), classes=classes)
+
+
 # -- load_into_memory ------------------------------------------------------------------------------
 
 
@@ -175,6 +181,7 @@ def changing(place: int, other: torch.Tensor) -> Rows:
             TypeError,
             "`dataset` must be a map-style dataset, got Stream",
         ),
+        ({"a": torch.zeros(2)}, TypeError, "`dataset` must be a map-style dataset, got dict"),
         (Rows(["a", "b"]), ValueError, "`dataset` must give tensors of one shape, got: .* str"),
         (Rows([[object()]]), ValueError, "`dataset` must give tensors of one shape, got: .*object"),
         (changing(9, torch.zeros(3, 4, 4)), ValueError, "must give tensors of one shape, got: "),
@@ -186,7 +193,17 @@ def changing(place: int, other: torch.Tensor) -> Rows:
         (changing(256, pixels(1)[0]), ValueError, r"\(3, 2, 2\) of .*32 and \(3, 2, 2\) of .*int8"),
         (Flipped(torch.rand(50, 2)), ValueError, "must give the same sample .* are random"),
     ],
-    ids=["empty", "iterable", "strings", "objects", "shape-in-a-batch", "shape", "dtype", "random"],
+    ids=[
+        "empty",
+        "iterable",
+        "mapping",
+        "strings",
+        "objects",
+        "shape-in-a-batch",
+        "shape",
+        "dtype",
+        "random",
+    ],
 )
 def test_invalid_datasets_are_named(dataset, error, message):
     with pytest.raises(error, match=message):

@@ -298,7 +298,7 @@ def test_memory_errors_are_not_caught(tmp_path, monkeypatch):
         raise MemoryError
 
     plain_image(GREEN).save(tmp_path / "1.png")
-    monkeypatch.setattr(sys.modules[image_folder.__module__], "_read", read)
+    monkeypatch.setattr(sys.modules[image_folder.__module__], "_opened", read)
     with pytest.raises(MemoryError):
         image_folder(tmp_path, size=4)
 

@@ -170,7 +170,7 @@ class OfFakes(MeanDifference):
 @pytest.mark.parametrize(
     ("metric", "real", "transform", "error", "message"),
     [
-        (torch.mean, torch.ones(2, 2), None, TypeError, "`metric` must have the methods `update`"),
+        (torch.mean, torch.ones(2, 2), None, TypeError, "`metric` must have `update`, `compute`"),
         (OfFakes(), torch.ones(2, 2), None, TypeError, r"`metric` must have `update\(images, real"),
         (
             MeanDifference(),

@@ -156,6 +156,7 @@ def test_integer_latents_stay_integers():
         (2, {"seed": -1}, ValueError, "`seed` must be a non-negative integer, got -1"),
         (2, {"latents": torch.zeros(3, 4)}, ValueError, "`latents` must hold n=2 latents, got 3"),
         (2, {"labels": 1}, ValueError, "`labels` must be None for an unconditional network"),
+        (2, {"run": 5}, TypeError, "`run` must be a function of the generator and its inputs"),
     ],
 )
 def test_invalid_arguments_are_named(generator, n, options, error, message):

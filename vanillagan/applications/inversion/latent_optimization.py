@@ -19,6 +19,7 @@ from vanillagan.traits import num_classes_of, outputs_probabilities
 from vanillagan.validation import (
     check_finite,
     check_float_tensor,
+    check_function,
     check_integer,
     check_number,
     check_type,
@@ -143,8 +144,7 @@ class GANInversion:
             raise ValueError(
                 f"`generator` must not be conditioned on classes, got one of {classes} classes"
             )
-        if not callable(degradation):
-            raise TypeError(f"`degradation` must be a function of samples, got {degradation!r:.80}")
+        check_function("degradation", degradation, "a function of samples")
         check_float_tensor("observed", observed)
         if observed.dim() < 2 or not observed.numel():
             raise ValueError(

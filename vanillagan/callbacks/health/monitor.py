@@ -198,7 +198,16 @@ class _Evaluation:
 
         All are read from the device at once.
         """
-        fake = _draw(trainer).flatten(1).float()
+        # always from the same latents
+        fake = draw_samples(
+            trainer.generator,
+            NUM_SAMPLES,
+            labels=trainer.sample_labels(NUM_SAMPLES),
+            latent_sampler=trainer.latent_sampler,
+            seed=0,
+            run=trainer.run_generator,
+        )
+        fake = fake.flatten(1).float()
         real = self.real.flatten(1).float()
         real_logits = result.discriminator.real_logits.flatten()[:NUM_SAMPLES]
         fake_logits = result.discriminator.fake_logits.flatten()[:NUM_SAMPLES]
@@ -223,18 +232,6 @@ class _Evaluation:
         weights = [weight.detach() for weight in player.parameters]
         change = torch._foreach_sub(weights, self.weights[player.name])
         return total_norm(change) / total_norm(weights)
-
-
-def _draw(trainer: GANTrainer) -> Tensor:
-    """Draw samples of the generator in training, always from the same latents."""
-    return draw_samples(
-        trainer.generator,
-        NUM_SAMPLES,
-        labels=trainer.sample_labels(NUM_SAMPLES),
-        latent_sampler=trainer.latent_sampler,
-        seed=0,
-        run=trainer.run_generator,
-    )
 
 
 def _gradient_norm(player: Player) -> Tensor:

@@ -148,7 +148,7 @@ def test_networks_can_differ_in_precision(box):
     ("change", "error", "message"),
     [
         ({"generator": len}, TypeError, "`generator` must be a torch.nn.Module"),
-        ({"mask": torch.ones(8, 8)}, ValueError, "`mask` must leave known pixels in each image"),
+        ({"mask": torch.ones(8, 8)}, ValueError, "`mask` must have damaged and known pixels"),
         ({"images": torch.zeros(1, 8, 8)}, ValueError, r"`images` must have the shape \(N, chan"),
         ({"inversion": {"steps": 1}}, TypeError, "`inversion` must be a GANInversion, got {'steps"),
     ],
