@@ -13,7 +13,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload
@@ -222,7 +222,8 @@ def rollback_on_error(*objects: Stateful) -> Iterator[None]:
         yield
     except BaseException:
         for value, state in zip(objects, before, strict=True):
-            value.load_state_dict(state)
+            with suppress(Exception):  # the others are restored, and the first error is raised
+                value.load_state_dict(state)
         raise
 
 

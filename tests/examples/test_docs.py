@@ -34,7 +34,8 @@ from vanillagan.datasets import mnist
 SETUP = re.compile(r"<!-- what the reader has already, for the tests:\n(.*?)-->\n", re.DOTALL)
 """Comment of a page with the trainers, data and files that its code uses."""
 
-OPTIONAL = ["datasets", "h5py", "huggingface_hub", "onnxruntime", "optuna", "pandas", "safetensors"]
+OPTIONAL = ["datasets", "h5py", "huggingface_hub", "onnxruntime", "optuna", "pandas"]
+OPTIONAL += ["safetensors", "webdataset"]
 """Packages whose blocks run only where they are installed: the tests do without them."""
 
 SMALLER = {

@@ -117,7 +117,10 @@ def load_into_memory(
     source: Any = dataset
     reads = hasattr(source, "__getitem__") and hasattr(source, "__len__")
     if not reads or isinstance(source, IterableDataset | Mapping | Tensor | np.ndarray):
-        raise TypeError(f"`dataset` must be a map-style dataset, got {type(source).__name__}")
+        raise TypeError(
+            f"`dataset` must be a map-style dataset, got {type(source).__name__} (tensors and "
+            "arrays are in memory already: pass them to `fit`)"
+        )
     if len(source) == 0:
         raise ValueError("`dataset` must hold at least one sample, got an empty dataset")
     # under two seeds, so that a random transform gives two results
