@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vanillagan.batch import Batch, from_bytes, in_layout
+from vanillagan.batch import LABEL_KEYS, Batch, from_bytes, in_layout
 from vanillagan.callback import Callback
 from vanillagan.data.in_memory import labels_of
 from vanillagan.ema import EMA
@@ -175,9 +175,10 @@ def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
         reading = f"neither {expected} nor a single sample"
         if samples.shape == shape:
             reading = f"a single sample, not {expected}"
+        remedy = "resize or convert the samples, or create both networks for their shape"
         raise ValueError(
             f"`batch` must hold samples of the generator's shape {shape}, got samples of shape "
-            f"{tuple(samples.shape[1:])} (a tensor {tuple(samples.shape)} is {reading})"
+            f"{tuple(samples.shape[1:])} (a tensor {tuple(samples.shape)} is {reading}): {remedy}"
         )
     if len(samples) < smallest:
         raise ValueError(
@@ -188,13 +189,24 @@ def check_batch(batch: Batch, generator: nn.Module, *, smallest: int) -> Batch:
     if samples.device.type == "cpu":
         check_finite("batch", samples)
     samples = samples.detach()  # a graph on the data would be freed by the first backward
+    return Batch(samples, _labels_for(generator, labels, len(samples)))
+
+
+def _labels_for(generator: nn.Module, labels: Any, count: int) -> Tensor | None:
+    """Return the labels that the networks need; None if they need none."""
     label_shape, num_classes = label_shape_of(generator), num_classes_of(generator)
     if label_shape is None:
-        return Batch(samples)
+        return None
+    if labels is None:
+        raise ValueError(
+            "`batch` must hold labels for conditional networks, got samples alone: yield pairs "
+            f"(samples, labels), or a mapping with one of the keys {', '.join(LABEL_KEYS)}"
+        )
     if not num_classes:
-        return Batch(samples, check_condition(labels, label_shape, len(samples)).detach())
-    check_labels(labels, num_classes, len(samples))
-    return Batch(samples, labels)
+        return check_condition(labels, label_shape, count).detach()
+    check_labels(labels, num_classes, count)
+    checked: Tensor = labels
+    return checked
 
 
 def check_first_batch(trainer: GANTrainer, batch: Batch, *, given: Batch) -> None:

@@ -222,6 +222,8 @@ class GANTrainer(TrainerHooks):
             RuntimeError: `fit` is running already: this is a hook, or another thread.
         """
         self._thread.check("fit", in_hooks=False)
+        # again: weights may have been frozen meanwhile
+        compatibility.check_networks(self.generator, self.discriminator, self.loss)
         check_integer("batch_size", batch_size, minimum=1)
         self.progress.set_limits(max_epochs, max_steps)
         source = self._open(data, batch_size)

@@ -120,8 +120,9 @@ def test_a_folder_is_learned_and_pictures_are_saved(folder, tmp_path):
     run = run_here(example("--data", folder, out=tmp_path))
     assert run.code == 0
     assert run.printed.startswith(
-        f"Note: skipped 1 of 21 files under {folder} that cannot be read as images, the first of "
-        "them notes.txt (UnidentifiedImageError: cannot identify image file 'notes.txt')\n"
+        f"Note: skipped 1 of 21 files under {str(folder)!r} that cannot be read as images, the "
+        "first of them 'notes.txt' (UnidentifiedImageError: cannot identify image file "
+        "'notes.txt')\n"
         f"Data: 20 pictures under {folder}\n"
     )
     assert "Distance to the nearest of 20 training pictures" in run.printed

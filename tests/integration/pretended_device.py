@@ -76,7 +76,7 @@ def test_the_device_is_the_accelerator_with_its_index(gpu, device):
 
 
 def test_byte_images_move_as_a_whole(gpu):
-    moved = ByteImages(BYTES, CLASSES, classes="abc").to("gpu:0")
+    moved = ByteImages(BYTES, CLASSES, classes=["a", "b", "c"]).to("gpu:0")
     assert (moved.images.device.type, moved.labels.device.type) == ("gpu", "gpu")
     assert moved.classes == ("a", "b", "c")
 

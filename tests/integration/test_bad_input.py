@@ -206,14 +206,14 @@ def labeled(labels: Any) -> TensorDataset:
 OTHER_DATA = pytest.mark.filterwarnings("ignore:restarting the current epoch")
 RIGHT = torch.arange(40) % CLASSES
 WRONG = torch.cat([RIGHT[:-1], torch.tensor([CLASSES])])
-NO_LABELS = ("`labels` must be given", "3 classes", "got None")
+NO_LABELS = ("`batch` must hold labels", "samples alone", "keys labels, label, cls")
 RANGE = ("`labels`", "[0, 2]", "got labels from 0 to 3")
 
 CONDITIONAL = (
     Bad("no labels in a tensor", fit(points()), ValueError, NO_LABELS),
     Bad("no labels in a list", fit([points()]), ValueError, NO_LABELS),
     Bad("no labels in a batch", one_step(points()), ValueError, NO_LABELS),
-    Bad("no labels to sample", sample(2), ValueError, NO_LABELS),
+    Bad("no labels to sample", sample(2), ValueError, ("`labels` must be given", "3 classes")),
     Bad("a class too many", fit(labeled(WRONG), batch_size=40), ValueError, RANGE),
     Bad("a class too many in a batch", one_step((points(), WRONG)), ValueError, RANGE),
     Bad("a negative class", one_step((points(), RIGHT - 1)), ValueError, ("`labels`", "from -1")),

@@ -318,6 +318,14 @@ def test_weights_frozen_by_the_user_stay_frozen(points):
     ] == ["layers.0.0.weight"]
 
 
+@pytest.mark.parametrize("name", ["generator", "discriminator"])
+def test_a_network_that_was_frozen_as_a_whole_is_refused_by_fit(points, make_trainer, name):
+    trainer = make_trainer()
+    getattr(trainer, name).requires_grad_(False)
+    with pytest.raises(ValueError, match=f"`{name}` must have parameters to train"):
+        trainer.fit(points, max_steps=1, batch_size=8)
+
+
 def test_an_error_unfreezes_the_other_player(points, make_trainer):
     class Failing(HingeLoss):
         def generator(self, fake_logits, real_logits=None):

@@ -175,7 +175,8 @@ class Checkpoint(Callback):
                 stacklevel=stacklevel_of_user(),
             )
             return
-        if _save(trainer, self._path(step), must_succeed=is_last or not self._steps):
+        path, must_succeed = self._path(step), is_last or not self._steps
+        if warn_if_it_fails(lambda: trainer.save(path), path, must_succeed=must_succeed):
             self._steps.add(step)
             self._delete_old(trainer)
 
@@ -273,17 +274,9 @@ class BestCheckpoint(Callback):
         is_first = self.best_step is None
         with checkpoint.rollback_on_error(self):
             self.best_step, self.best_value = newest
-            _save(trainer, self.path, must_succeed=is_first)
+            warn_if_it_fails(lambda: trainer.save(self.path), self.path, must_succeed=is_first)
 
     def _is_better(self, value: float) -> bool:
         if self.best_value is None:
             return value == value
         return value < self.best_value if self.mode == "min" else value > self.best_value
-
-
-def _save(trainer: GANTrainer, path: Path, *, must_succeed: bool) -> bool:
-    """Save a checkpoint; return False on all ranks, with a warning, if it cannot be written."""
-    if must_succeed:
-        trainer.save(path)
-        return True
-    return warn_if_it_fails(lambda: trainer.save(path), path)

@@ -27,7 +27,8 @@ class SampleGrid(Callback):
     """Save a square grid of samples, `<folder>/<steps done>.png`, always from the same latents.
 
     One is saved before the first step, every `every_n_steps` steps, and at the end. A conditional
-    generator shows its classes in turn. A grid that cannot be written is a warning.
+    generator shows its classes in turn. If a grid cannot be written, the first raises the error;
+    training continues, with a warning, after the others.
 
     Args:
         folder: Folder of the images; created if it is missing.
@@ -145,7 +146,10 @@ class SampleGrid(Callback):
             )
         data, path = io.BytesIO(), self._path(step)
         tile(images, columns=self.side, scale=self.scale).save(data, "PNG")
-        if warn_if_it_fails(lambda: atomic_file.write(path, data.getbuffer()), path):
+        is_first = not self.saved
+        if warn_if_it_fails(
+            lambda: atomic_file.write(path, data.getbuffer()), path, must_succeed=is_first
+        ):
             self.saved.append(step)
 
     def _path(self, step: int) -> Path:

@@ -201,7 +201,7 @@ def _opened(path: Path, enough: int | None = None, most: float = math.inf) -> It
     """Open an image; a large JPEG is decoded at a fraction of its size that has `enough` pixels."""
     from PIL import Image, ImageOps
 
-    if not path.is_file():  # opening a pipe would wait for its other end
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
         raise ValueError("not a file")
     with Image.open(path, formats=FORMATS) as opened:
         pixels = math.prod(opened.size)

@@ -55,11 +55,15 @@ def write(path: Path, *parts: bytes | memoryview) -> None:
         raise
 
 
-def warn_if_it_fails(write: Callable[[], object], path: Path) -> bool:
+def warn_if_it_fails(
+    write: Callable[[], object], path: Path, *, must_succeed: bool = False
+) -> bool:
     """Write a file; return False, with a warning, if that fails: a full disk ends no long run."""
     try:
         write()
     except OSError as error:
+        if must_succeed:
+            raise
         message = f"not written: {path}: {error.strerror or error}"
         warnings.warn(message, stacklevel=stacklevel_of_user())
         return False

@@ -45,16 +45,23 @@ def test_a_resumed_run_adds_to_the_grids(tmp_path):
 
 
 def test_training_goes_on_if_a_grid_cannot_be_written(tmp_path):
+    folder = tmp_path / "images"
+
+    def block(trainer):
+        folder.rename(tmp_path / "moved")
+        folder.write_text("a file")
+
+    grid = SampleGrid(folder, every_n_steps=2)
+    with pytest.warns(UserWarning, match=r"not written: .*/images/2\.png"):
+        train(make_trainer(grid, At(1, block), At(3, lambda trainer: folder.unlink())), max_steps=4)
+    assert grid.saved == [0, 4]
+    assert names(folder) == ["4.png"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_of_fit(tmp_path):
     (tmp_path / "images").write_text("a file")
-    grid = SampleGrid(tmp_path / "images", every_n_steps=2)
-
-    def free(trainer):
-        (tmp_path / "images").unlink()
-
-    with pytest.warns(UserWarning, match=r"not written: .*/images/[02]\.png"):
-        train(make_trainer(grid, At(3, free)), max_steps=4)
-    assert grid.saved == [4]
-    assert names(tmp_path / "images") == ["4.png"]
+    with pytest.raises(OSError, match="images"):
+        train(make_trainer(SampleGrid(tmp_path / "images")), max_steps=1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
