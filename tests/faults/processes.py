@@ -361,7 +361,7 @@ def wrong_end(rank: Ended, ended: list[Ended], victim: int, how: str, at: float)
     names = re.search(r"RuntimeError: rank ([0-9, ]+) exited", rank.error)
     is_named = names is not None and str(victim) in names[1].split(", ")
     if how == "hang":  # gloo doesn't know which rank didn't answer
-        is_named = "Timed out waiting 3000ms" in rank.error
+        is_named = re.search("Timed out waiting 3000ms|Application timeout", rank.error) is not None
     if not is_named or rank.code != 1 or rank.at - at > SECONDS:
         yield f"after {rank.at - at:.1f} s: {rank}"
 
