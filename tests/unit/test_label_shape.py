@@ -87,7 +87,7 @@ def test_callbacks_sample_with_labels_of_the_first_batch():
         ),
         (torch.full((8, 3), torch.nan), ValueError, "`labels` must be finite"),
         (["text"] * 8, TypeError, "`labels` must be a tensor for a network with label_shape"),
-        (None, TypeError, "`labels` must be a tensor for a network with label_shape"),
+        (None, ValueError, "`batch` must hold labels for conditional networks, got samples alone"),
     ],
     ids=["shape", "NaN", "text", "none"],
 )
