@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import resource
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from PIL import Image
 
 from tests.faults.figures import Figures
 from tests.helpers.callbacks import At, images
+from tests.helpers.disk import full_disk
 from tests.helpers.permissions import folder_of_a_user
 from tests.helpers.trainers import make_trainer
 from vanillagan import Callback, checkpoint
@@ -36,17 +36,6 @@ class EachStep(Callback):
 
     def on_step_end(self, trainer, result):
         trainer.history.record(trainer.progress.step, {"m": -trainer.progress.step})
-
-
-@contextmanager
-def disk_that_takes(size: int) -> Iterator[None]:
-    """Let each write beyond `size` bytes of a file fail, as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def callbacks_in(folder: Path) -> list[Callback]:
@@ -94,7 +83,7 @@ def check_save(figures: Figures, folder: Path, size: int) -> None:
     before = path.read_bytes()
     trainer.progress.step += 1
     try:
-        with disk_that_takes(size):
+        with full_disk(size):
             trainer.save(path)
     except OSError as error:
         if str(path) not in str(error):
@@ -137,7 +126,7 @@ def check_disk(long: bool) -> Figures:
         size = (1_500 if index % 2 else LARGEST) * index // runs
         with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
             folder, case = Path(name), f"run, {size} bytes"
-            fill = partial(stack.enter_context, disk_that_takes(size))
+            fill = partial(stack.enter_context, full_disk(size))
             check_run(figures, folder, case, fill)
             check_files(figures, case, folder)
     with folder_of_a_user() as folder:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, LambdaLR, ReduceLROnPlateau
 
+from tests.helpers.disk import full_disk
 from tests.helpers.states import leaves, plain, snapshot
 from tests.helpers.trainers import make_trainer
 from vanillagan import (
@@ -206,16 +207,10 @@ def test_a_numpy_scalar_is_refused_or_readable(tmp_path, make_trainer, kept):
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(saved, make_trainer):
-    resource = pytest.importorskip("resource")
     before = saved.read_bytes()
     trainer = make_trainer()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
-    try:
-        with pytest.raises((OSError, RuntimeError)):
-            trainer.save(saved)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(len(before) // 2), pytest.raises((OSError, RuntimeError)):
+        trainer.save(saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch.optim.lr_scheduler import ExponentialLR
 
 from tests.helpers.callbacks import At, FailOnce, Record, SendSignal, poison
+from tests.helpers.disk import full_disk
 from tests.helpers.states import snapshot
 from tests.helpers.trainers import make_trainer
 from vanillagan import Callback, GANTrainer, checkpoint
@@ -230,18 +230,6 @@ def test_files_that_a_kill_left_are_deleted_when_the_run_is_resumed(tmp_path, la
 # -- Checkpoint: files that cannot be written ------------------------------------------------------
 
 
-@contextmanager
-def full_disk(size: int = 100) -> Iterator[None]:
-    """Limit the size of files, as a full disk does."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 class FullFrom(Callback):
     """Fill the disk after a step, and free it after another one."""
 
@@ -250,7 +238,7 @@ class FullFrom(Callback):
 
     def on_step_end(self, trainer, result):
         if trainer.progress.step == self.first:
-            self.stack.enter_context(full_disk())
+            self.stack.enter_context(full_disk(100))
         if trainer.progress.step == self.last:
             self.stack.close()
 

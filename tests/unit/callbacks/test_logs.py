@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from tests.helpers.callbacks import At, Record, train
+from tests.helpers.disk import full_disk
 from tests.helpers.trainers import make_trainer as make_trainer_of
 from vanillagan import R1, Callback
 from vanillagan.callbacks import Checkpoint, CSVLog, TensorBoardLog
@@ -152,19 +154,13 @@ def test_a_metric_that_the_checkpoint_has_not_yet_has_one_row(tmp_path):
 
 
 def test_training_goes_on_if_rows_cannot_be_written(tmp_path):
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     path = tmp_path / "log.csv"
-
-    def fill(trainer):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, limits[1]))
-
-    def free(trainer):
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
     log = CSVLog(path, every_n_steps=1)
-    with pytest.warns(UserWarning, match=r"not written: .*log\.csv: File too large"):
-        train(make_trainer(At(2, fill), At(5, free), log), max_steps=8)
+    with ExitStack() as stack:
+        fill = At(2, lambda _: stack.enter_context(full_disk(path.stat().st_size + 20)))
+        free = At(5, lambda _: stack.close())
+        with pytest.warns(UserWarning, match=r"not written: .*log\.csv: File too large"):
+            train(make_trainer(fill, free, log), max_steps=8)
     rows = rows_of(path)
     assert {"1", "2", "6", "7", "8"} <= {row["step"] for row in rows}
     assert all(row["generator_lr"] == "0.0002" for row in rows)
