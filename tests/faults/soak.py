@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import multiprocessing
 import os
 import tempfile
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -43,7 +45,15 @@ GROWTH = 8 * 2**20
 
 
 def soak(long: bool) -> Figures:
-    """Look at a run ten times, and at each of many trainers that are dropped."""
+    """Look at a run ten times, and at each of many trainers that are dropped.
+
+    In a process of its own, where no threads of other tests come and go.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_soak, [long])
+
+
+def _soak(long: bool) -> Figures:
     figures = Figures()
     steps, trainers = (100_000, 200) if long else (1_500, 20)
     gc.freeze()  # what was there before is no part of the soak: collecting is faster without it
@@ -59,14 +69,15 @@ def soak(long: bool) -> Figures:
         if kinds[".pt"] > 3 or kinds[".png"] > 12 or len(files) > 20:
             figures.fail(f"{len(files)} files of {steps} steps: {sorted(files)[:25]}")
 
-        seen, alive = [], []
+        seen: list[dict[str, int]] = []
+        alive = []
         for index in range(trainers):
             alive.append(train(folder / str(index % 2), 3))
             gc.collect()
             figures.tried += 1
             if alive[-1]() is not None:
                 figures.fail(f"trainer {index} is not freed")
-            seen.append(usage())
+            seen.append(usage(seen))
         _judge(figures, f"{trainers} trainers", seen)
     gc.unfreeze()
     return figures
@@ -114,17 +125,29 @@ class Usage(Callback):
     def on_step_end(self, trainer: GANTrainer, result: Any) -> None:
         if trainer.progress.step % self.every_n_steps == 0:
             gc.collect()
-            self.seen.append(usage())
+            self.seen.append(usage(self.seen))
 
 
-def usage() -> dict[str, int]:
-    """Return the memory, open files and threads of this process."""
+def usage(before: list[dict[str, int]]) -> dict[str, int]:
+    """Return the memory, open files and threads of this process.
+
+    A thread that has been joined is listed until the system removes it, which takes a while on a
+    busy machine: more threads than at the last look are counted again, for up to 5 seconds.
+    """
+    deadline = time.monotonic() + 5
+    while before and threads() > before[-1]["threads"] and time.monotonic() < deadline:
+        time.sleep(0.01)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
         "memory": pages * os.sysconf("SC_PAGE_SIZE"),
         "open files": len([*Path("/proc/self/fd").iterdir()]),
-        "threads": len([*Path("/proc/self/task").iterdir()]),
+        "threads": threads(),
     }
+
+
+def threads() -> int:
+    """Return the number of threads of this process."""
+    return len([*Path("/proc/self/task").iterdir()])
 
 
 def _judge(figures: Figures, what: str, seen: list[dict[str, int]], *, history: int = 0) -> None:
