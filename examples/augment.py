@@ -32,17 +32,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from common import Parser, measured_recipe, run
+from common import Parser, run
 from pictures import save_panels
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from vanillagan import Batch, ConvDiscriminator, ConvGenerator, GANTrainer
+from vanillagan import Batch, ConvDiscriminator, ConvGenerator, GANTrainer, recipes
 from vanillagan.applications import synthesize
 from vanillagan.callbacks import Progress
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist, mnist_or_5000
+from vanillagan.player import adam, linear_decay
 from vanillagan.runtime.device import resolve_device
 from vanillagan.sampling import refit_discriminator
 
@@ -146,11 +147,18 @@ class JitteredTrainer(GANTrainer):
 def train_gan(real: Batch, steps: int, seed: int) -> GANTrainer:
     torch.manual_seed(seed)
     shape = tuple(real.samples.shape[1:])
-    networks = {"base_channels": 16, "patch_size": 2, "num_classes": CLASSES}
+    size = {"base_channels": 16, "patch_size": 2, "num_classes": CLASSES}
+    networks = ConvGenerator(64, shape, **size), ConvDiscriminator(shape, **size)
+    for network in networks:
+        network.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
+    recipe = recipes.dcgan() | {
+        "generator_optimizer": adam(4e-4, (0.0, 0.99)),
+        "discriminator_optimizer": adam(8e-4, (0.0, 0.99)),
+        "lr_schedule": linear_decay(0.5),
+    }
     trainer = JitteredTrainer(
-        ConvGenerator(64, shape, **networks),
-        ConvDiscriminator(shape, **networks),
-        **measured_recipe(),  # of docs/use/more_data.md
+        *networks,
+        **recipe,
         callbacks=[Progress()],
         device=real.samples.device,
         seed=seed,

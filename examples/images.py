@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 from common import Parser, RunOptions, exit_if_stopped, run, start_or_resume
-from photographs import photo_crops
+from drawings import drawings
 from pictures import save_panels
 from torch import Tensor
 
@@ -57,7 +57,7 @@ from vanillagan.metrics import (
     precision_recall,
 )
 from vanillagan.networks import DiffAugment
-from vanillagan.player import adam
+from vanillagan.player import adam, linear_decay
 from vanillagan.runtime.device import resolve_device
 
 MIN_PICTURES = 16
@@ -98,14 +98,13 @@ def main() -> None:
 
 def load_data(options: argparse.Namespace) -> tuple[ByteImages, ByteImages | None]:
     """Return the pictures to train on, and held-out ones if there are any."""
-    size = options.size, options.size
     if options.data is None:
-        data, held_out = (photo_crops(4000, size=size, train=train) for train in (True, False))
-        print(f"Data: {len(data):,} crops of eight photographs")
+        data, held_out = (drawings(options.size, train=train) for train in (True, False))
+        print(f"Data: {len(data):,} drawings of OpenMoji (openmoji.org, CC BY-SA 4.0)")
         return data, held_out
     with warnings.catch_warnings(record=True) as skipped:
         warnings.simplefilter("always")
-        data = image_folder(options.data, size=size, channels=options.channels)
+        data = image_folder(options.data, size=options.size, channels=options.channels)
     for warning in skipped:
         print(f"Note: {warning.message}")
     if len(data) < MIN_PICTURES:
@@ -127,6 +126,8 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
         options.latent_dim, shape, base_channels=max(1, width // part), patch_size=patch // part
     )
     discriminator = ConvDiscriminator(shape, base_channels=width, patch_size=patch)
+    for network in (generator, discriminator):
+        network.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
     return GANTrainer(
         generator,
         DiffAugment(discriminator, changes),
@@ -135,6 +136,8 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
         ema=EMA(0.999),
         generator_optimizer=adam(options.lr, (0.0, 0.99)),
         discriminator_optimizer=adam(2 * options.lr, (0.0, 0.99)),
+        lr_schedule=linear_decay(0.5),
+        precision=options.precision,
         device=options.device,
         seed=options.seed,
         callbacks=callbacks,
@@ -231,6 +234,8 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
     count("--latent-dim", default=100, help="Size of a latent (default: 100).")
     add("--lr", type=float, default=3e-4, metavar="RATE",
         help="Learning rate of Adam; the discriminator's is twice that (default: %(default)s).")
+    add("--precision", choices=("fp32", "bf16"), default="fp32",
+        help="Precision of the networks; bf16 is faster where the hardware has it (default: fp32).")
     add("--no-flip", action="store_true", help="Do not flip images at random.")
     count("--sample-interval", default=500,
           help="Steps between two grids of samples and two checkpoints (default: 500).")

@@ -1,11 +1,12 @@
 """Train a GAN on MNIST.
 
-  --recipe stable     (default) the MLPs of the reference implementation with a gradient penalty,
-                      falling learning rates and an average of the generator's weights: clean
-                      digits after about 3 minutes on 2 cores
-  --recipe conv       convolutional networks: more variety, after about 15 minutes
-  --recipe reference  the reference implementation, PyTorch-GAN's gan.py, to the letter: 200 epochs
-                      in about an hour
+  --recipe stable       (default) the MLPs of the reference implementation with a gradient penalty,
+                        falling learning rates and an average of the generator's weights: clean
+                        digits after about 3 minutes on 2 cores
+  --recipe conditional  the same, conditioned on the digit: samples are of the digit asked for
+  --recipe conv         convolutional networks: more variety, after about 15 minutes
+  --recipe reference    the reference implementation, PyTorch-GAN's gan.py, to the letter: 200
+                        epochs in about an hour
 
 Ctrl-C stops the run after the current step and saves it. --resume continues it exactly.
 """
@@ -44,9 +45,14 @@ from vanillagan.errors import require
 from vanillagan.player import adam
 from vanillagan.results import History
 
-SHOWN = 64
+ROWS, CLASSES = 8, 10
 FIXED = ("recipe", "seed", "lr", "b1", "b2", "latent_dim", "img_size", "channels")
-LENGTHS = {"stable": {"steps": 9_400}, "conv": {"steps": 20_000}, "reference": {"epochs": 200}}
+LENGTHS = {
+    "stable": {"steps": 9_400},
+    "conditional": {"steps": 9_400},
+    "conv": {"steps": 20_000},
+    "reference": {"epochs": 200},
+}
 
 
 def main() -> None:
@@ -78,10 +84,11 @@ def main() -> None:
     print(f"  samples by time            {options.out / 'film_strip.png'}")
     print(f"  losses                     {options.out / 'losses.png'}")
     print(f"  checkpoint                 {checkpoint.latest}")
+    arguments = "10, labels=range(10)" if options.recipe == "conditional" else "25"
     print("Draw more samples with:")
     print(
         '  python -c "from torchvision.utils import save_image; from vanillagan import '
-        f"load_generator; save_image(load_generator('{checkpoint.latest}').sample(25), "
+        f"load_generator; save_image(load_generator('{checkpoint.latest}').sample({arguments}), "
         "'samples.png', nrow=5, normalize=True)\""
     )
 
@@ -100,7 +107,9 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
         discriminator = Discriminator(shape)
         recipe = recipes.reference()
     else:
-        generator, discriminator = Generator(options.latent_dim, shape), Discriminator(shape)
+        classes = CLASSES if options.recipe == "conditional" else 0
+        generator = Generator(options.latent_dim, shape, num_classes=classes)
+        discriminator = Discriminator(shape, num_classes=classes)
         recipe = recipes.stable()
     if options.lr or options.b1 is not None or options.b2 is not None:
         lr = options.lr or 0.0002
@@ -114,13 +123,20 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
 
 
 def compare(trainer: GANTrainer, data: ByteImages, path: Path) -> None:
-    """Save real digits beside generated ones, both chosen at random."""
-    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:SHOWN]
+    """Save real digits beside generated ones, both chosen at random; classes as columns."""
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    columns = 8
+    if trainer.sample_labels(1) is not None:
+        columns, labels = CLASSES, data.labels[order]
+        by_digit = [order[labels == digit][:ROWS] for digit in range(CLASSES)]
+        order = torch.stack(by_digit, 1).flatten()
+    count = ROWS * columns
+    generated = trainer.sample(count, labels=trainer.sample_labels(count), seed=0)
     panels = {
-        "real": ByteImages(data.images)[chosen],
-        f"generated after {trainer.progress.step:,} steps": trainer.sample(SHOWN, seed=0),
+        "real": ByteImages(data.images)[order[:count]],
+        f"generated after {trainer.progress.step:,} steps": generated,
     }
-    save_panels(panels, path, columns=8)
+    save_panels(panels, path, columns=columns)
 
 
 def plot_losses(history: History, path: Path) -> None:
@@ -149,8 +165,8 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
         help="Train by this recipe, see above (default: stable).")
     count("--epochs", "--n_epochs", help="Train for this many epochs in all (default: 200 for "
           "reference).")
-    count("--steps", help="Train for this many steps in all (default: 9,400 for stable, 20,000 for "
-          "conv).")
+    count("--steps", help="Train for this many steps in all (default: 20,000 for conv, else "
+          "9,400).")
     parser.add_resume()
     parser.add_data()
     count("--batch-size", "--batch_size", default=64, help="Images in a batch (default: 64).")

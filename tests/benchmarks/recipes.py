@@ -9,7 +9,7 @@ import torch
 from tests.helpers.scripts import load_example
 from vanillagan import Callback, Discriminator, GANTrainer, Generator
 
-RECIPES = ("default", "reference", "stable", "conv")
+RECIPES = ("default", "reference", "stable", "conditional", "conv")
 
 
 def make_trainer(recipe: str, seed: int, callbacks: Sequence[Callback] = ()) -> GANTrainer:

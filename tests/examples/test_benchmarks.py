@@ -43,7 +43,7 @@ def test_each_recipe_has_a_trainer(recipe):
     trainer = make_trainer(recipe, seed=0)
     assert (trainer.generator.config.get("norm_eps") == 0.8) == (recipe == "reference")
     assert (trainer.ema is None) == (recipe in ("default", "reference"))
-    assert (trainer.lr_schedule is None) == (recipe != "stable")
+    assert (trainer.lr_schedule is None) == (recipe not in ("stable", "conditional"))
 
 
 def test_large_recipes_change_the_stable_one():

