@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vanillagan import EMA, R1, Callback, GANTrainer, adam
+from vanillagan import Callback, GANTrainer
 from vanillagan import checkpoint as files
 from vanillagan.callbacks import Checkpoint
 from vanillagan.errors import CheckpointError, VanillaGANError
-from vanillagan.recipes import Recipe
 from vanillagan.validation import check_seed
 
 INTERRUPTED = 130
@@ -88,16 +87,6 @@ def seed(word: str) -> int:
         return check_seed(number)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def measured_recipe() -> Recipe:
-    """Return the settings with which figures in the docs were measured, in place of `stable()`."""
-    return {
-        "penalties": [R1(0.5, every=4)],
-        "generator_optimizer": adam(4e-4, (0.0, 0.99)),
-        "discriminator_optimizer": adam(8e-4, (0.0, 0.99)),
-        "ema": EMA(0.999),
-    }
 
 
 class RunOptions(Callback):

@@ -29,14 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Parser, exit_if_stopped, measured_recipe, run, start_or_resume
+from common import Parser, exit_if_stopped, run, start_or_resume
 from photographs import TRAINED_ON, UNSEEN, as_floats, as_tensor, photo_patches, photographs
 from pictures import save_panels
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import save_image
 
-from vanillagan import EMA, R1, ConvDiscriminator, Discriminator, GANTrainer, Generator
+from vanillagan import EMA, R1, ConvDiscriminator, Discriminator, GANTrainer, Generator, recipes
 from vanillagan.applications.blending import as_mask
 from vanillagan.applications.context_encoder import ContextEncoder, ContextTrainer
 from vanillagan.applications.inversion import GANInversion, inpaint
@@ -62,7 +62,7 @@ def main() -> None:
     if photograph is None and options.only != "photos":
         repair_digits(options)
     if options.only != "digits":
-        trainer = make_photo_trainer(options)
+        trainer = make_context_trainer((3, *PATCH), PHOTO_DAMAGE, options, "photos")
         patches = partial(photo_patches, TRAINED_ON, PATCHES, size=PATCH, seed=options.seed)
         learn(trainer, options, patches, PHOTO_STEPS, batch_size=16)
         if photograph is not None:
@@ -140,7 +140,7 @@ def make_digit_trainer(options: argparse.Namespace) -> GANTrainer:
     return GANTrainer(
         Generator(64, shape),
         Discriminator(shape),
-        **measured_recipe(),  # of docs/use/restoring.md
+        **recipes.stable(),
         callbacks=callbacks(options, "digits"),
         device=options.device,
         seed=options.seed,
@@ -189,10 +189,10 @@ PHOTO_MASKS = {
 """A box of 16 x 16, half of the pixels, and two scratches 2 pixels wide."""
 
 
-def make_photo_trainer(options: argparse.Namespace) -> ContextTrainer:
-    """Return a trainer of a context encoder, with all kinds of damage."""
-    damage = [boxes(PATCH, 0.5), boxes(PATCH, 0.25), lost_pixels(PATCH), scratches(PATCH, count=2)]
-    return make_context_trainer((3, *PATCH), damage, options, "photos")
+PHOTO_DAMAGE = [
+    boxes(PATCH, 0.5), boxes(PATCH, 0.25), lost_pixels(PATCH), scratches(PATCH, count=2)
+]  # fmt: skip
+"""Damage to train with: larger and smaller boxes anywhere, lost pixels, scratches."""
 
 
 def make_context_trainer(
@@ -200,6 +200,7 @@ def make_context_trainer(
     damage: Sequence[MaskSampler],
     options: argparse.Namespace,
     name: str,
+    **changes: Any,
 ) -> ContextTrainer:
     torch.manual_seed(options.seed)
     return ContextTrainer(
@@ -214,6 +215,7 @@ def make_context_trainer(
         callbacks=callbacks(options, name),
         device=options.device,
         seed=options.seed,
+        **changes,
     )
 
 

@@ -4,24 +4,26 @@
 
 The images are digits of MNIST's test set, and patches of two photographs that are not in the
 training data, with the example's three kinds of holes. Measured are PSNR and SSIM of the damaged
-pixels, and the share of repaired digits that a classifier recognizes. PSNR is the mean over images,
+pixels; of repaired digits also the share that a classifier recognizes, and the Fréchet distance to
+the undamaged ones in its features. PSNR is the mean over images,
 in a range of 2; SSIM is the mean of scikit-image's map over damaged pixels. The simpler methods are
 
   mean           the mean of the training images, pixel by pixel
+  membrane       the smoothest filling, from which the context encoder starts
   biharmonic     scikit-image's inpaint_biharmonic
   neighbor       the training image whose known pixels are nearest
   blended        the same, blended in
 
 The library's are GAN inversion (for digits the best restart, unblended and blended, and the mean of
 restarts, as in the example; for photographs with a GAN of the same patches) and a context encoder,
-trained on the same images for the example's number of steps.
+trained on the same images for the example's number of steps, with the adversarial loss and without.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,9 +42,11 @@ from tests.helpers.scripts import load_example
 from vanillagan import EMA, R1, ConvDiscriminator, ConvGenerator, GANTrainer
 from vanillagan.applications.blending import blend
 from vanillagan.applications.inversion import GANInversion, inpaint
+from vanillagan.applications.masks import MaskSampler
 from vanillagan.callbacks import NaNGuard, Progress
+from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist
-from vanillagan.metrics import extract_features
+from vanillagan.metrics import extract_features, frechet_distance
 from vanillagan.player import adam
 
 EXAMPLE = load_example("restore")
@@ -79,9 +83,7 @@ def measure_digits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     classifier = train_classifier(data)
     trainer = EXAMPLE["make_digit_trainer"](options)
     EXAMPLE["learn"](trainer, options, lambda: data, EXAMPLE["DIGIT_STEPS"])
-    damage = list(EXAMPLE["DIGIT_MASKS"].values())
-    encoder = EXAMPLE["make_context_trainer"]((1, 28, 28), damage, options, "digits_encoder")
-    EXAMPLE["learn"](encoder, options, lambda: data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
+    encoders = train_encoders("digits", list(EXAMPLE["DIGIT_MASKS"].values()), data, options)
     images, labels = test[: options.digits]
     training, _ = data[:]
     results: dict[str, Any] = {"whole": {"accuracy": accuracy(classifier, images, labels)}}
@@ -96,7 +98,7 @@ def measure_digits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "mean of restarts": {"inversion": mean},
         }.items():
             filled[name] = EXAMPLE["fill_digits"](trainer, images, masks, seed=options.seed, **how)
-        filled["context encoder"] = EXAMPLE["filler"](encoder)(images, masks).clamp(-1, 1)
+        filled |= {name: encode(images, masks).clamp(-1, 1) for name, encode in encoders.items()}
         results[kind] = judge(filled, images, masks, classifier, labels)
         report(f"digits, {kind}", results[kind])
         picture(options.out / f"digits_{kind}.png", images, masks, filled)
@@ -109,8 +111,7 @@ def measure_photos(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     data = cut(EXAMPLE["TRAINED_ON"], EXAMPLE["PATCHES"], seed=options.seed)
     training = data[:]
     images = cut(EXAMPLE["UNSEEN"], options.patches, seed=options.seed + 1)[:]
-    trainer = EXAMPLE["make_photo_trainer"](options)
-    EXAMPLE["learn"](trainer, options, lambda: data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
+    encoders = train_encoders("photos", EXAMPLE["PHOTO_DAMAGE"], data, options)
     players = unconditional_gan(options, training)
     results = {}
     for kind, sampler in EXAMPLE["PHOTO_MASKS"].items():
@@ -122,11 +123,28 @@ def measure_photos(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 for part in zip(images.split(20), masks.split(20), strict=True)
             ]
         )
-        filled["context encoder"] = EXAMPLE["filler"](trainer)(images, masks).clamp(-1, 1)
+        filled |= {name: encode(images, masks).clamp(-1, 1) for name, encode in encoders.items()}
         results[kind] = judge(filled, images, masks)
         report(f"photos, {kind}", results[kind])
         picture(options.out / f"photos_{kind}.png", images, masks, filled)
         yield results
+
+
+def train_encoders(
+    part: str, damage: list[MaskSampler], data: ByteImages, options: argparse.Namespace
+) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Train context encoders with and without the adversarial loss."""
+    encoders = {}
+    for name, changes in {
+        "no adversarial loss": {"adversarial_weight": 0.0},
+        "context encoder": {},
+    }.items():
+        folder = f"{part}, {name}"
+        shape = tuple(data.images.shape[1:])
+        trainer = EXAMPLE["make_context_trainer"](shape, damage, options, folder, **changes)
+        EXAMPLE["learn"](trainer, options, lambda: data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
+        encoders[name] = EXAMPLE["filler"](trainer)
+    return encoders
 
 
 def unconditional_gan(options: argparse.Namespace, patches: Tensor) -> tuple[nn.Module, nn.Module]:
@@ -158,6 +176,7 @@ def simple_methods(images: Tensor, masks: Tensor, training: Tensor) -> dict[str,
     ]
     return {
         "mean": training.mean(0).where(damaged, images),
+        "membrane": blend(images, torch.zeros_like(images), masks),
         "biharmonic": torch.tensor(np.stack(smooth)).movedim(-1, 1).to(images).clamp(-1, 1),
         "neighbor": nearest.where(damaged, images),
         "blended": blend(images, nearest, masks),
@@ -177,10 +196,14 @@ def judge(
     filled: dict[str, Tensor],
     images: Tensor,
     masks: Tensor,
-    classifier: nn.Module | None = None,
+    classifier: nn.Sequential | None = None,
     labels: Tensor | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Return PSNR and SSIM of the damaged pixels, and the classifier's accuracy."""
+    """Return PSNR and SSIM of the damaged pixels; of digits also what the classifier finds.
+
+    `frechet` is the Fréchet distance of all repaired digits to all undamaged ones in the
+    classifier's features: it grows if repairs are blurred, also where each is likely.
+    """
     holes = masks.expand_as(images)
     results = {}
     for name, repaired in filled.items():
@@ -194,7 +217,11 @@ def judge(
             "ssim": float(np.mean(similar)),
         }
         if classifier is not None and labels is not None:
-            results[name]["accuracy"] = accuracy(classifier, repaired, labels)
+            features = [extract_features(classifier[:-2], part) for part in (images, repaired)]
+            results[name] |= {
+                "accuracy": accuracy(classifier, repaired, labels),
+                "frechet": frechet_distance(*features),
+            }
     return results
 
 
@@ -212,9 +239,13 @@ def accuracy(classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
 def report(title: str, results: dict[str, dict[str, float]]) -> None:
     print(title)
     for name, row in results.items():
-        known = f", {row['accuracy']:.1%} recognized" if "accuracy" in row else ""
+        known = (
+            f", {row['accuracy']:.1%} recognized, Fréchet {row['frechet']:.1f}"
+            if "accuracy" in row
+            else ""
+        )
         print(
-            f"  {name:18} PSNR {row['psnr']:5.2f} +- {row['psnr_se']:.2f} dB, "
+            f"  {name:19} PSNR {row['psnr']:5.2f} +- {row['psnr_se']:.2f} dB, "
             f"SSIM {row['ssim']:.3f}{known}",
             flush=True,
         )

@@ -162,7 +162,7 @@ class ContextTrainer(GANTrainer):
         discriminator: nn.Module,
         *,
         masks: MaskSampler,
-        adversarial_weight: float = 0.001,
+        adversarial_weight: float = 0.03,
         **options: Any,
     ) -> None:
         check_function("masks", masks, "a mask sampler such as boxes((64, 64))")
