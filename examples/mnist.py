@@ -123,18 +123,21 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
 
 
 def compare(trainer: GANTrainer, data: ByteImages, path: Path) -> None:
-    """Save real digits beside generated ones, both chosen at random; classes as columns."""
+    """Save real digits beside generated ones, not chosen; by class if the GAN is conditional."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-    columns = 8
-    if trainer.sample_labels(1) is not None:
-        columns, labels = CLASSES, data.labels[order]
-        by_digit = [order[labels == digit][:ROWS] for digit in range(CLASSES)]
-        order = torch.stack(by_digit, 1).flatten()
+    labels = trainer.sample_labels(ROWS * CLASSES)
+    if labels is None:
+        columns = 8
+    else:  # a class in each column
+        columns, classes = CLASSES, data.labels[order]
+        by_class = [order[classes == digit][:ROWS] for digit in range(CLASSES)]
+        order = torch.stack(by_class, 1).flatten()
     count = ROWS * columns
-    generated = trainer.sample(count, labels=trainer.sample_labels(count), seed=0)
     panels = {
         "real": ByteImages(data.images)[order[:count]],
-        f"generated after {trainer.progress.step:,} steps": generated,
+        f"generated after {trainer.progress.step:,} steps": trainer.sample(
+            count, labels=labels, seed=0
+        ),
     }
     save_panels(panels, path, columns=columns)
 
@@ -165,8 +168,8 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
         help="Train by this recipe, see above (default: stable).")
     count("--epochs", "--n_epochs", help="Train for this many epochs in all (default: 200 for "
           "reference).")
-    count("--steps", help="Train for this many steps in all (default: 20,000 for conv, else "
-          "9,400).")
+    count("--steps", help="Train for this many steps in all (default: 20,000 for conv, "
+          "9,400 for stable and conditional).")
     parser.add_resume()
     parser.add_data()
     count("--batch-size", "--batch_size", default=64, help="Images in a batch (default: 64).")

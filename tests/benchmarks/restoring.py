@@ -5,8 +5,8 @@
 The images are digits of MNIST's test set, and patches of two photographs that are not in the
 training data, with the example's three kinds of holes. Measured are PSNR and SSIM of the damaged
 pixels; of repaired digits also the share that a classifier recognizes, and the Fréchet distance to
-the undamaged ones in its features. PSNR is the mean over images,
-in a range of 2; SSIM is the mean of scikit-image's map over damaged pixels. The simpler methods are
+the undamaged ones in its features. PSNR is the mean over images, in a range of 2; SSIM is the mean
+of scikit-image's map over damaged pixels. The simpler methods are
 
   mean           the mean of the training images, pixel by pixel
   membrane       the smoothest filling, from which the context encoder starts
@@ -134,13 +134,12 @@ def train_encoders(
     part: str, damage: list[MaskSampler], data: ByteImages, options: argparse.Namespace
 ) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """Train context encoders with and without the adversarial loss."""
-    encoders = {}
+    encoders, shape = {}, tuple(data.images.shape[1:])
     for name, changes in {
         "no adversarial loss": {"adversarial_weight": 0.0},
         "context encoder": {},
     }.items():
-        folder = f"{part}, {name}"
-        shape = tuple(data.images.shape[1:])
+        folder = f"{part}_{name}".replace(" ", "_")
         trainer = EXAMPLE["make_context_trainer"](shape, damage, options, folder, **changes)
         EXAMPLE["learn"](trainer, options, lambda: data, EXAMPLE["PHOTO_STEPS"], batch_size=16)
         encoders[name] = EXAMPLE["filler"](trainer)
@@ -202,7 +201,7 @@ def judge(
     """Return PSNR and SSIM of the damaged pixels; of digits also what the classifier finds.
 
     `frechet` is the Fréchet distance of all repaired digits to all undamaged ones in the
-    classifier's features: it grows if repairs are blurred, also where each is likely.
+    classifier's features. It is high for blurred repairs, even if each of them has a high PSNR.
     """
     holes = masks.expand_as(images)
     results = {}
@@ -217,7 +216,7 @@ def judge(
             "ssim": float(np.mean(similar)),
         }
         if classifier is not None and labels is not None:
-            features = [extract_features(classifier[:-2], part) for part in (images, repaired)]
+            features = (extract_features(classifier[:-2], part) for part in (images, repaired))
             results[name] |= {
                 "accuracy": accuracy(classifier, repaired, labels),
                 "frechet": frechet_distance(*features),

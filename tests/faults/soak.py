@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import multiprocessing
 import os
 import tempfile
 import time
 import warnings
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,14 @@ def soak(long: bool) -> Figures:
 
     In a process of its own, where no threads of other tests come and go.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_soak, [long])
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_soak, long).result()
 
 
 def _soak(long: bool) -> Figures:
     figures = Figures()
     steps, trainers = (100_000, 200) if long else (1_500, 20)
-    gc.freeze()  # what was there before is no part of the soak: collecting is faster without it
+    gc.freeze()  # imports are no part of the soak, and collecting is faster without them
     with tempfile.TemporaryDirectory() as name, _quiet():
         folder = Path(name)
         watch = Usage(steps // 10)
@@ -79,7 +80,6 @@ def _soak(long: bool) -> Figures:
                 figures.fail(f"trainer {index} is not freed")
             seen.append(usage(seen))
         _judge(figures, f"{trainers} trainers", seen)
-    gc.unfreeze()
     return figures
 
 
@@ -132,7 +132,7 @@ def usage(before: list[dict[str, int]]) -> dict[str, int]:
     """Return the memory, open files and threads of this process.
 
     A thread that has been joined is listed until the system removes it, which takes a while on a
-    busy machine: more threads than at the last look are counted again, for up to 5 seconds.
+    busy machine: if there are more threads than in the last of `before`, wait up to 5 seconds.
     """
     deadline = time.monotonic() + 5
     while before and threads() > before[-1]["threads"] and time.monotonic() < deadline:
