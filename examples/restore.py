@@ -7,7 +7,7 @@
   photos   A network is trained to fill holes in patches of photographs (a context encoder: Pathak
            et al., 2016). Then it repairs two other photographs, patch by patch.
 
-This takes about 8 minutes on 2 cores, 3 of them for training on digits and 4 for photographs.
+This takes about 8 minutes on 2 cores, 5 of them for digits and 3 for photographs.
 Pictures show before, damage, after. Expect digits that look like digits, sometimes of another class
 where the hole hides which; and photographs whose scratches are hard to find, while larger holes are
 filled smoothly, without the objects that were there.
