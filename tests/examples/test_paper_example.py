@@ -56,11 +56,11 @@ def test_the_results_hold_their_settings(paper, data):
     training = results["table1"]["training"]
     assert training["data"] == f"the 256 MNIST digits under {data}"
     assert training["training, validation and test images"] == [231, 25, 5]
-    assert "R1(gamma=0.5, every=4)" in training["penalties"]
+    assert "R1(gamma=1.0, every=4)" in training["penalties"]
     assert training["loss"].startswith("BCEAdversarialLoss(")
     assert training["latents"] == "normal_latents(100)"
-    assert training["update_order"] == "generator_first"
-    for player, lr in (("generator", 0.0004), ("discriminator", 0.0008)):
+    assert training["update_order"] == "discriminator_first"
+    for player, lr in (("generator", 0.0006), ("discriminator", 0.0003)):
         adam = {"kind": "Adam", "lr": lr, "betas": [0, 0.99]}
         assert training[f"{player}_optimizer"] == adam
     in_figure_1 = results["figure1"]["training"]
