@@ -28,15 +28,14 @@ EMOJI_STYLE = "FE0F"
 HELD_OUT_SHARE = 0.1
 
 
-def drawings(size: int, *, train: bool = True) -> ByteImages:
-    """Rasterize the drawings on white.
+def drawings(size: int) -> tuple[ByteImages, ByteImages]:
+    """Rasterize the drawings on white, those for training and those held out.
 
     A tenth of the drawings is held out, each with its variants in other colors of skin, and without
     those that are in the training set under another name.
 
     Args:
         size: Height and width in pixels.
-        train: Return the drawings for training, else those held out.
 
     Returns:
         Images of shape (N, 3, size, size), about 4,000 for training and 500 held out.
@@ -44,16 +43,18 @@ def drawings(size: int, *, train: bool = True) -> ByteImages:
     paths = sorted(folder_of_drawings().rglob("*.svg"), key=lambda path: (name_of(path), path))
     names = sorted({name_of(path) for path in paths})
     random.Random(0).shuffle(names)
-    held_out = set(names[: round(HELD_OUT_SHARE * len(names))])
-    chosen = [path for path in paths if name_of(path) not in held_out]
-    images = [rasterize(path, size) for path in chosen]
-    if not train:
-        known = {name_of(path, EMOJI_STYLE) for path in chosen}
-        pixels = {image.tobytes() for image in images}
-        others = [path for path in paths if name_of(path) in held_out]
-        images = [rasterize(p, size) for p in others if name_of(p, EMOJI_STYLE) not in known]
-        images = [image for image in images if image.tobytes() not in pixels]
-    return ByteImages(torch.tensor(np.stack(images)).movedim(3, 1).contiguous())
+    chosen = set(names[: round(HELD_OUT_SHARE * len(names))])
+    known = {name_of(path, EMOJI_STYLE) for path in paths if name_of(path) not in chosen}
+    others = [p for p in paths if name_of(p) in chosen and name_of(p, EMOJI_STYLE) not in known]
+    train = [rasterize(path, size) for path in paths if name_of(path) not in chosen]
+    pixels = {image.tobytes() for image in train}
+    rasterized = (rasterize(path, size) for path in others)
+    held_out = [image for image in rasterized if image.tobytes() not in pixels]
+    return as_images(train), as_images(held_out)
+
+
+def as_images(rasterized: list[npt.NDArray[np.uint8]]) -> ByteImages:
+    return ByteImages(torch.tensor(np.stack(rasterized)).movedim(3, 1).contiguous())
 
 
 def rasterize(path: Path, size: int) -> npt.NDArray[np.uint8]:

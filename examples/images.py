@@ -103,7 +103,7 @@ def main() -> None:
 def load_data(options: argparse.Namespace) -> tuple[ByteImages, ByteImages | None]:
     """Return the pictures to train on, and held-out ones if there are any."""
     if options.data is None:
-        data, held_out = (drawings(options.size, train=train) for train in (True, False))
+        data, held_out = drawings(options.size)
         print(f"Data: {len(data):,} drawings of OpenMoji (openmoji.org, CC BY-SA 4.0)")
         return data, held_out
     with warnings.catch_warnings(record=True) as skipped:

@@ -123,7 +123,7 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
 
 
 def compare(trainer: GANTrainer, data: ByteImages, path: Path) -> None:
-    """Save real digits beside generated ones, not chosen; by class if the GAN is conditional."""
+    """Save real and generated digits, not chosen; by class if the GAN is conditional."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     labels = trainer.sample_labels(ROWS * CLASSES)
     if labels is None:

@@ -84,8 +84,10 @@ def _join(results: Sequence[Step], weights: Sequence[float]) -> Step:
     """Return the result of a batch: means of the scalars, and all rows of other tensors."""
 
     def joined(*values: Any) -> Any:
-        if values[0] is None or values[0].dim():
-            return None if values[0] is None else torch.cat(values)
+        if values[0] is None:
+            return None
+        if values[0].dim():
+            return torch.cat(values)
         return sum(weight * value for weight, value in zip(weights, values, strict=True))
 
     return type(results[0])(*map(joined, *results))

@@ -28,18 +28,21 @@ class Judge:
         self.accuracy = (self.classes(images) == self._labels).double().mean().item()
         self._features = self.features(images)
         some = data[torch.randperm(len(data))[: len(images)]]
-        self.real = self(some.samples) | self.by_label(*some)
+        self.real = self(*some)
 
-    def __call__(self, samples: Tensor) -> dict[str, float]:
+    def __call__(self, samples: Tensor, labels: Tensor | None = None) -> dict[str, float]:
         """Return Fréchet distance, precision and recall of 3,000 samples, and the digits found.
 
-        `certain` is the share of samples whose class has a probability above 0.95.
+        `certain` is the share of samples whose class has a probability above 0.95. With labels,
+        `as_labeled` is the share of samples that are classified as theirs, and `frechet_by_class`
+        the mean of ten Fréchet distances, each of samples and test images with the same label.
         """
         features = self.features(samples)
         precision, recall = precision_recall(self._features[:3000], features[:3000])
         confidence, classes = self.probabilities(samples).max(1)
         shares = classes.bincount(minlength=10) / len(samples)
-        return {
+        by_label = {} if labels is None else self._by_label(features, classes, labels)
+        return by_label | {
             "frechet": frechet_distance(self._features, features),
             "precision": precision,
             "recall": recall,
@@ -48,19 +51,15 @@ class Judge:
             "certain": float((confidence > 0.95).float().mean()),
         }
 
-    def by_label(self, samples: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return the share of samples that are classified as their label, and the mean distance.
-
-        `frechet_by_class` is the mean of ten Fréchet distances, each of the samples with a label to
-        the test images with it.
-        """
-        right = (self.classes(samples) == labels).double().mean()
-        features = self.features(samples)
+    def _by_label(self, features: Tensor, classes: Tensor, labels: Tensor) -> dict[str, float]:
         distances = [
             frechet_distance(self._features[self._labels == digit], features[labels == digit])
             for digit in range(10)
         ]
-        return {"as_labeled": float(right), "frechet_by_class": statistics.mean(distances)}
+        return {
+            "as_labeled": float((classes == labels).double().mean()),
+            "frechet_by_class": statistics.mean(distances),
+        }
 
     def features(self, images: Tensor) -> Tensor:
         """Return the features before the last layer: (N, 1, 28, 28) -> (N, 128)."""

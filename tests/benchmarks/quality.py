@@ -88,8 +88,7 @@ def measure(
     def evaluate(trainer: GANTrainer, seconds: float) -> None:
         epoch = steps[trainer.progress.step]
         labels = trainer.sample_labels(10_000)
-        samples = trainer.sample(10_000, labels=labels, seed=seed)
-        row = judge(samples) | ({} if labels is None else judge.by_label(samples, labels))
+        row = judge(trainer.sample(10_000, labels=labels, seed=seed), labels)
         rows.append({"recipe": recipe, "seed": seed, "epoch": epoch, "seconds": seconds} | row)
         print(f"{recipe} seed {seed} epoch {epoch} {seconds:.0f} s: {describe(row)}", flush=True)
 

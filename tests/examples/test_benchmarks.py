@@ -99,17 +99,15 @@ def test_batches_from_memory_equal_those_of_the_loader(tmp_path):
         assert torch.equal(from_memory, images)
 
 
-def test_digits_are_judged_by_the_class_that_was_asked_for(monkeypatch):
+def test_digits_are_judged_by_the_class_that_was_asked_for():
     labels = torch.arange(10).repeat(40)
     images = labels[:, None] + torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     judge = object.__new__(Judge)
     judge._features, judge._labels = images, labels
-    monkeypatch.setattr(Judge, "features", lambda self, samples: samples)
-    monkeypatch.setattr(Judge, "classes", lambda self, samples: labels)
-    same = judge.by_label(images, labels)
+    same = judge._by_label(images, labels, labels)
     assert same["as_labeled"] == 1
     assert same["frechet_by_class"] == pytest.approx(0, abs=1e-6)
     shifted = (labels + 1) % 10
-    assert judge.by_label(images, shifted)["as_labeled"] == 0
-    moved = judge.by_label(images + 1, labels)
+    assert judge._by_label(images, labels, shifted)["as_labeled"] == 0
+    moved = judge._by_label(images + 1, labels, labels)
     assert moved["frechet_by_class"] == pytest.approx(3, abs=1e-4)  # a distance of 1 in 3 features

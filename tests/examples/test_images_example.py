@@ -35,7 +35,7 @@ def images() -> dict[str, Any]:
 
 
 def test_drawings_are_rasterized_on_white(drawings):
-    data = drawings["drawings"](16, train=False)
+    _, data = drawings["drawings"](16)
     assert data.images.shape == (len(data), 3, 16, 16)
     assert len(data) > 400
     white = (data.images == 255).all(1)
@@ -58,7 +58,7 @@ def write_drawings(folder: Path) -> None:
 def test_what_is_held_out_is_not_in_the_training_set(monkeypatch, tmp_path, drawings):
     write_drawings(tmp_path)
     monkeypatch.setitem(drawings["drawings"].__globals__, "folder_of_drawings", lambda: tmp_path)
-    train, held_out = (drawings["drawings"](4, train=train).images for train in (True, False))
+    train, held_out = (part.images for part in drawings["drawings"](4))
     colors = [set(images[:, 0, 0, 0].tolist()) for images in (train, held_out)]
     assert len(train) > 110
     assert colors[1]
@@ -66,7 +66,7 @@ def test_what_is_held_out_is_not_in_the_training_set(monkeypatch, tmp_path, draw
 
 
 def test_no_drawing_is_held_out_that_is_in_the_training_set(drawings):
-    train, held_out = (drawings["drawings"](24, train=train).images for train in (True, False))
+    train, held_out = (part.images for part in drawings["drawings"](24))
     assert (len(train), len(held_out)) == (3965, 483)
     known = {image.numpy().tobytes() for image in train}
     assert not [image for image in held_out if image.numpy().tobytes() in known]
