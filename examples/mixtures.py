@@ -15,8 +15,8 @@ data) are computed from 10,000 samples, and infinite if none is of high quality.
   --recipe stable     (default) noise on all inputs of the discriminator, which fades during
                       training; 8 of 10 latent numbers are -1 or 1, so that modes can be disjoint;
                       the relativistic pairing loss (RpGAN); a discriminator that learns four times
-                      as fast as the generator; falling learning rates; an average of the
-                      generator's weights. Networks have 3 hidden layers of 128 units
+                      as fast as the generator, and first in a step; falling learning rates; an
+                      average of the generator's weights. Networks have 3 hidden layers of 128 units
   --recipe reference  the defaults of the library, those of the reference implementation
                       (PyTorch-GAN's gan.py): it collapses or blurs
 
@@ -153,6 +153,7 @@ def stable(mixture: Mixture, callbacks: Sequence[Callback] = (), **options: Any)
         generator_optimizer=adam(5e-4, (0.0, 0.99)),
         discriminator_optimizer=adam(2e-3, (0.0, 0.99)),
         lr_schedule=linear_decay(0.2),
+        update_order="discriminator_first",
         latent_sampler=signs_and_normals,
         ema=EMA(0.999),
         callbacks=[Fade(), *callbacks],
