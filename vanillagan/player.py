@@ -192,9 +192,11 @@ def adam(lr: float = 2e-4, betas: tuple[float, float] = (0.5, 0.999)) -> Optimiz
     lr = check_number("lr", lr, minimum=0, exclude_minimum=True)
     if not isinstance(betas, Sequence) or len(betas) != 2:
         raise ValueError(f"`betas` must be two numbers in [0, 1), got {betas!r}")
-    for index, beta in enumerate(betas):
+    first, second = (
         check_number(f"betas[{index}]", beta, minimum=0, maximum=1, exclude_maximum=True)
-    return lambda parameters: torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
+        for index, beta in enumerate(betas)
+    )
+    return lambda parameters: torch.optim.Adam(parameters, lr=lr, betas=(first, second), fused=True)
 
 
 def linear_decay(start: float = 0.5) -> LRFactor:

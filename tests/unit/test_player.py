@@ -128,6 +128,11 @@ def test_adam_has_the_settings_of_dcgan():
     }
 
 
+def test_adam_takes_whole_numbers():
+    optimizer = adam(1, betas=[0, 0.99])([nn.Parameter(torch.zeros(1))])
+    assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (1.0, (0.0, 0.99))
+
+
 # -- schedules -------------------------------------------------------------------------------------
 
 
