@@ -1,15 +1,15 @@
 """Measure the seconds of training until digits reach the quality of the reference implementation.
 
     python -m tests.benchmarks.time_to_quality --data FOLDER [--out FOLDER]
-        [--recipes stable large ...] [--seeds 0 1 2 3 4] [--reference-epochs 100]
+        [--seeds 0 1 2 3 4] [--reference-epochs 100]
 
-The reference implementation (PyTorch-GAN's gan.py) is evaluated every 5 epochs, and the recipes
-after the numbers of epochs below. Reading the data and evaluations are not counted as training. An
-epoch of the reference counts the seconds of the loop as published, timed first over 300 steps; the
-run itself reads the same batches from memory, which is faster and gives identical results. An
-evaluation is the Fréchet distance of 10,000 samples to the test set, in the features of a
-classifier that is trained once. The reference is sampled in training mode, as it does itself, and
-in eval mode; the better value counts. For each recipe and seed:
+The reference implementation (PyTorch-GAN's gan.py) is evaluated every 5 epochs, and
+`recipes.stable()` after the numbers of epochs below. Reading the data and evaluations are not
+counted as training. An epoch of the reference counts the seconds of the loop as published, timed
+first over 300 steps; the run itself reads the same batches from memory, which is faster and gives
+identical results. An evaluation is the Fréchet distance of 10,000 samples to the test set, in the
+features of a classifier that is trained once. The reference is sampled in training mode, as it does
+itself, and in eval mode; the better value counts. For each seed:
 
     target      best distance of the reference implementation with that seed
     speed-up    seconds of the reference to the target, divided by those of the recipe to its first
@@ -18,11 +18,6 @@ in eval mode; the better value counts. For each recipe and seed:
 Runs of one seed follow each other, the reference last. Each evaluation is written to
 FOLDER/quality.json at once, and the classifier to FOLDER/judge.pt. Started again, the command
 continues with the runs that are incomplete, from their beginning.
-
-    stable      the recipe of examples/mnist.py; learning rates fall over the last fifth of the run
-    large       the same in batches of 1024, with learning rates of 0.0008 (generator) and 0.0016,
-                and an average over 100 steps
-    large-bf16  the same in bf16
 """
 
 from __future__ import annotations
@@ -33,7 +28,7 @@ import json
 import statistics
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +46,9 @@ from tests.benchmarks.machine import write_figures
 from tests.benchmarks.options import Parser
 from tests.benchmarks.recipes import make_trainer
 from tests.benchmarks.stopwatch import Stopwatch
-from vanillagan import EMA, Callback, Discriminator, GANTrainer, Generator, recipes
+from vanillagan import GANTrainer
 from vanillagan.data import ByteImages, normal_latents
 from vanillagan.datasets import mnist
-from vanillagan.player import adam
 from vanillagan.sampling import draw_samples
 
 EPOCHS = (0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12)
@@ -62,20 +56,6 @@ EPOCHS = (0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12)
 
 EVERY = 5
 """Epochs between two evaluations of the reference implementation."""
-
-
-class Variant(NamedTuple):
-    """Changes to the stable recipe; the average is over 100 steps."""
-
-    lr: float
-    batch_size: int
-    precision: Literal["fp32", "bf16"] = "fp32"
-
-
-VARIANTS = {
-    "large": Variant(lr=0.0008, batch_size=1024),
-    "large-bf16": Variant(lr=0.0008, batch_size=1024, precision="bf16"),
-}
 
 
 class Evaluate(Protocol):
@@ -91,9 +71,8 @@ class Ended(Exception):  # noqa: N818 - it is no error
 def main() -> None:
     parser = Parser(__doc__)
     parser.add("--data")
-    parser.add("--recipes", choices=("stable", *VARIANTS), nargs="*", default=["stable"])
     parser.add("--seeds")
-    parser.add("--epochs", type=float, default=8, help="Length of the recipes' runs in epochs")
+    parser.add("--epochs", type=float, default=8, help="Length of the recipe's run in epochs")
     parser.add("--reference-epochs", default=100,
                help="Length of the reference's run in epochs, 0 for none")  # fmt: skip
     parser.add("--out", default=Path("runs/time_to_quality"))
@@ -104,17 +83,17 @@ def main() -> None:
     judge = find_judge(options.out / "judge.pt", data, options.data)
     record = Record(options.out / "quality.json", judge)
     for seed in options.seeds:
-        for recipe in options.recipes:
-            epochs = [epoch for epoch in EPOCHS if epoch <= options.epochs]
-            evaluate = record.run(recipe, seed, last=epochs[-1])
+        epochs = [epoch for epoch in EPOCHS if epoch <= options.epochs]
+        evaluate = record.run("stable", seed, last=epochs[-1])
+        if evaluate is not None:
+            train_recipe(seed, data, epochs, evaluate)
+        reference_epochs = list(range(EVERY, options.reference_epochs + 1, EVERY))
+        if reference_epochs:
+            evaluate = record.run("reference", seed, last=reference_epochs[-1])
             if evaluate is not None:
-                train_recipe(recipe, seed, data, epochs, evaluate)
-        epochs = list(range(EVERY, options.reference_epochs + 1, EVERY))
-        if epochs:
-            evaluate = record.run("reference", seed, last=epochs[-1])
-            if evaluate is not None:
-                train_reference(seed, data, epochs, record.reference_epoch(options.data), evaluate)
-    summarize(record.rows, options.recipes, options.seeds)
+                epoch_seconds = record.reference_epoch(options.data)
+                train_reference(seed, data, reference_epochs, epoch_seconds, evaluate)
+    summarize(record.rows, options.seeds)
 
 
 class Record:
@@ -171,34 +150,15 @@ def find_judge(path: Path, data: ByteImages, root: Path) -> Judge:
     return judge
 
 
-def train_recipe(
-    recipe: str, seed: int, data: ByteImages, epochs: list[float], evaluate: Evaluate
-) -> None:
-    """Train a recipe, and evaluate it after some epochs."""
-    batch_size = VARIANTS[recipe].batch_size if recipe in VARIANTS else Options.batch_size
-    steps = {round(epoch * len(data) / batch_size): epoch for epoch in epochs}
+def train_recipe(seed: int, data: ByteImages, epochs: list[float], evaluate: Evaluate) -> None:
+    """Train by `recipes.stable()`, and evaluate it after some epochs."""
+    steps = {round(epoch * len(data) / Options.batch_size): epoch for epoch in epochs}
 
     def evaluate_step(trainer: GANTrainer, seconds: float) -> None:
         evaluate(steps[trainer.progress.step], seconds, trainer.sample(10_000, seed=seed))
 
-    trainer = make(recipe, seed, [Stopwatch(steps, evaluate_step)])
-    trainer.fit(data, max_steps=max(steps), batch_size=batch_size)
-
-
-def make(recipe: str, seed: int, callbacks: list[Callback]) -> GANTrainer:
-    """Return the trainer of a recipe."""
-    if recipe not in VARIANTS:
-        return make_trainer(recipe, seed, callbacks)
-    variant = VARIANTS[recipe]
-    torch.manual_seed(seed)
-    changes = {
-        "ema": EMA(0.99),
-        "generator_optimizer": adam(variant.lr, (0.0, 0.99)),
-        "discriminator_optimizer": adam(2 * variant.lr, (0.0, 0.99)),
-        "precision": variant.precision,
-    }
-    options: dict[str, Any] = recipes.stable() | changes
-    return GANTrainer(Generator(), Discriminator(), **options, seed=seed, callbacks=callbacks)
+    trainer = make_trainer("stable", seed, [Stopwatch(steps, evaluate_step)])
+    trainer.fit(data, max_steps=max(steps), batch_size=Options.batch_size)
 
 
 def time_reference(root: Path, *, warm_up: int = 20, steps: int = 300) -> float:
@@ -283,29 +243,28 @@ def sample_both_ways(generator: nn.Module, seed: int) -> list[Tensor]:
     ]
 
 
-def summarize(rows: list[dict[str, Any]], recipes: list[str], seeds: list[int]) -> None:
+def summarize(rows: list[dict[str, Any]], seeds: list[int]) -> None:
     """Print the speed-ups of all seeds that have both runs."""
-    for recipe in recipes:
-        speed_ups = []
-        for seed in seeds:
-            target = [row for row in rows if (row["name"], row["seed"]) == ("reference", seed)]
-            ours = [row for row in rows if (row["name"], row["seed"]) == (recipe, seed)]
-            if not target or not ours:
-                continue
-            best = min(target, key=lambda row: row["frechet"])
-            reached = [row["seconds"] for row in ours if row["frechet"] <= best["frechet"]]
-            speed_ups.append(best["seconds"] / min(reached) if reached else 0.0)
-            print(
-                f"{recipe:9} seed {seed}: target {best['frechet']:.1f}, reached by the reference "
-                f"after {best['seconds']:.0f} s, by {recipe} "
-                f"{f'after {min(reached):.1f} s' if reached else 'never'}: "
-                f"speed-up {speed_ups[-1]:.0f}"
-            )
-        if speed_ups:
-            print(
-                f"{recipe:9} speed-up {statistics.median(speed_ups):.0f} (median), "
-                f"{min(speed_ups):.0f} (least) of {len(speed_ups)} seeds"
-            )
+    speed_ups = []
+    for seed in seeds:
+        target = [row for row in rows if (row["name"], row["seed"]) == ("reference", seed)]
+        ours = [row for row in rows if (row["name"], row["seed"]) == ("stable", seed)]
+        if not target or not ours:
+            continue
+        best = min(target, key=lambda row: row["frechet"])
+        reached = [row["seconds"] for row in ours if row["frechet"] <= best["frechet"]]
+        speed_ups.append(best["seconds"] / min(reached) if reached else 0.0)
+        print(
+            f"seed {seed}: target {best['frechet']:.1f}, reached by the reference "
+            f"after {best['seconds']:.0f} s, by stable "
+            f"{f'after {min(reached):.1f} s' if reached else 'never'}: "
+            f"speed-up {speed_ups[-1]:.0f}"
+        )
+    if speed_ups:
+        print(
+            f"speed-up {statistics.median(speed_ups):.0f} (median), "
+            f"{min(speed_ups):.0f} (least) of {len(speed_ups)} seeds"
+        )
 
 
 if __name__ == "__main__":
