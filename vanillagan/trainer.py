@@ -191,6 +191,11 @@ class GANTrainer(TrainerHooks):
         """Both players, the generator first."""
         return self.g, self.d
 
+    @property
+    def eval_generator(self) -> nn.Module:
+        """Generator that `sample` runs: that of the EMA if there is one, else `generator`."""
+        return self.generator if self.ema is None else self.ema.network
+
     def fit(
         self,
         data: Any,
@@ -414,7 +419,7 @@ class GANTrainer(TrainerHooks):
         """
         self._thread.check("sample")
         return draw_samples(
-            self.generator if self.ema is None else self.ema.network,
+            self.eval_generator,
             n,
             labels=labels,
             latents=latents,

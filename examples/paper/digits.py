@@ -134,7 +134,7 @@ def figure_2(paper: Paper) -> dict[str, Any]:
 def figure_3(paper: Paper) -> dict[str, Any]:
     """Draw interpolations between two latents, linear and spherical."""
     trainer, train = trained(paper).trainer, trained(paper).train
-    generator = trainer.generator if trainer.ema is None else trainer.ema.network
+    generator = trainer.eval_generator
     latents = normal_latents(2, generator.latent_dim)(4, torch.Generator().manual_seed(2))
     rows = {
         kind: [interpolate(generator, *pair, 11, spherical=kind == "spherical") for pair in latents]

@@ -106,9 +106,8 @@ def measure(
 def accepted(trainer: GANTrainer, data: ByteImages, seed: int) -> Tensor:
     """Draw samples that the discriminator accepts after further training."""
     refit_discriminator(trainer, data, 1000, batch_size=256, seed=seed)
-    network = trainer.generator if trainer.ema is None else trainer.ema.network
-    labels = trainer.sample_labels(10_000)
-    return rejection_sample(network, trainer.discriminator, 10_000, labels=labels, seed=seed)
+    networks = trainer.eval_generator, trainer.discriminator
+    return rejection_sample(*networks, 10_000, labels=trainer.sample_labels(10_000), seed=seed)
 
 
 def describe(row: dict[str, float]) -> str:

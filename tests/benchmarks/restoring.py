@@ -162,7 +162,7 @@ def unconditional_gan(options: argparse.Namespace, patches: Tensor) -> tuple[nn.
     )
     trainer.fit(patches, max_steps=options.steps or EXAMPLE["PHOTO_STEPS"], batch_size=16)
     save_image(trainer.sample(64, seed=0), options.out / "photos_gan.png", normalize=True)
-    return trainer.ema.network, trainer.discriminator
+    return trainer.eval_generator, trainer.discriminator
 
 
 def simple_methods(images: Tensor, masks: Tensor, training: Tensor) -> dict[str, Tensor]:

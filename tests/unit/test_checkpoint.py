@@ -818,7 +818,7 @@ def test_load_generator_samples_as_the_trainer_does(
 
     latent = torch.randn(4, 8)
     inputs = (latent,) if labels is None else (latent, torch.tensor(labels))
-    network = trainer.generator if ema is None else trainer.ema.network
+    network = trainer.eval_generator
     with torch.no_grad():
         assert torch.equal(loaded(*inputs), copy.deepcopy(network).eval()(*inputs))
     assert not any(module.training for module in loaded.modules())

@@ -907,6 +907,13 @@ def test_sample_uses_the_ema_weights(points, make_trainer):
         assert not torch.equal(samples, trainer.generator.eval()(latent))
 
 
+def test_the_eval_generator_is_that_of_the_ema_if_there_is_one(make_trainer):
+    trainer = make_trainer()
+    assert trainer.eval_generator is trainer.generator
+    averaged = make_trainer(ema=EMA(0.9))
+    assert averaged.eval_generator is averaged.ema.network
+
+
 class Clipped(GANTrainer):
     """Generates numbers in [-0.01, 0.01]."""
 

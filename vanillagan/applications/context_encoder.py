@@ -199,7 +199,7 @@ class ContextTrainer(GANTrainer):
         """Raise a TypeError, since there is no image to fill."""
         raise TypeError(
             "a ContextTrainer cannot `sample` without images to fill (call `trainer.generator` or "
-            "`trainer.ema.network` with images and a mask)"
+            "`trainer.eval_generator` with images and a mask)"
         )
 
 

@@ -45,7 +45,7 @@ def synthesize(
 
     Args:
         generator: `forward(latents, labels)`, with an attribute `num_classes` above 0, such as
-            `trainer.generator` or `trainer.ema.network`.
+            `trainer.eval_generator`.
         per_class: Number of samples per class, at least 0; or one count for each class, for example
             to balance a dataset. If all are 0 the dataset is empty.
         discriminator: Filter of the samples: `forward(samples, labels)` gives one logit per sample.

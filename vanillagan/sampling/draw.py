@@ -124,7 +124,7 @@ def labels_in_turn(generator: nn.Module, n: int, examples: Tensor | None) -> Ten
 
 def check_generator(generator: object) -> None:
     """Raise unless `generator` is a network."""
-    expected = "a torch.nn.Module, such as `trainer.generator` or `trainer.ema.network`"
+    expected = "a torch.nn.Module, such as `trainer.eval_generator`"
     check_type("generator", generator, nn.Module, expected)
 
 

@@ -63,7 +63,7 @@ def rejection_sample(
     discriminator further with `refit_discriminator` first.
 
     Args:
-        generator: Generator of the candidates, such as `trainer.ema.network`.
+        generator: Generator of the candidates, such as `trainer.eval_generator`.
         discriminator: Returns a logit for each sample, `forward(samples)` or `forward(samples,
             labels)`. Probabilities of one that ends in a Sigmoid are converted to logits.
         n: Number of samples, at least 1.

@@ -37,7 +37,7 @@ def inpaint(
     images to bound the memory.
 
     Args:
-        generator: `forward(latents) -> samples (n, C, H, W)`, such as `trainer.ema.network`; not
+        generator: `forward(latents) -> samples (n, C, H, W)`, such as `trainer.eval_generator`; not
             conditioned on classes.
         discriminator: Discriminator that the generator was trained with.
         images: Images, floats, shape (N, C, H, W), in the range of the generator's samples. Their

@@ -122,7 +122,7 @@ class GANInversion:
 
         Args:
             generator: `forward(latents) -> samples (n, *sample_shape)`, such as
-                `trainer.ema.network`; not conditioned on classes.
+                `trainer.eval_generator`; not conditioned on classes.
             discriminator: Discriminator that the generator was trained with. It returns one logit
                 per sample; the probabilities of one that ends in a Sigmoid are converted.
             observed: N degraded images, floats, shape (N, ...).
