@@ -50,7 +50,7 @@ CLASSES = 10
 HELD_OUT = 1_000
 SHIFT, DEGREES = 2.0, 15.0
 BATCH_SIZE, LR = 100, 2e-3
-Diet: TypeAlias = tuple[list[tuple[Batch, int]], bool]
+Mix: TypeAlias = tuple[list[tuple[Batch, int]], bool]
 """Numbers of digits of each kind in a batch, and True if they are shifted and rotated."""
 COMPARED = (
     ("real", "real + synthetic"),
@@ -78,8 +78,8 @@ def main() -> None:
         synthetic, accepted = draw_synthetic(trainer, real, options.per_class, seed)
         if seed == options.seeds[0]:
             save_picture((real, synthetic, accepted), options.out / f"{size}.png")
-        for row, diet in diets(real, synthetic, accepted, options.share).items():
-            error = error_of(diet, test_digits, options.classifier_steps, seed)
+        for row, mix in mixes(real, synthetic, accepted, options.share).items():
+            error = error_of(mix, test_digits, options.classifier_steps, seed)
             results.append({"size": size, "seed": seed, "row": row, "error": error})
             print(f"  {row:24}{error:6.2f} %", flush=True)
         (options.out / "results.json").write_text(json.dumps(results, indent=1))
@@ -165,13 +165,13 @@ def draw_synthetic(
     trainer: GANTrainer, real: Batch, per_class: int, seed: int
 ) -> tuple[Batch, Batch]:
     """Draw digits from the generator, and digits that the discriminator accepts."""
-    synthetic = synthesize(trainer.ema.network, per_class, seed=seed)
+    generator, discriminator = trainer.eval_generator, trainer.discriminator
+    synthetic = synthesize(generator, per_class, seed=seed)
     steps = max(1, trainer.progress.step // 10)
     refit_discriminator(trainer, TensorDataset(*real), steps, batch_size=BATCH_SIZE, seed=seed)
-    # a tenth or more of the draws is accepted
+    # the limit ends a run whose discriminator accepts almost nothing
     draws = {"burn_in": 1_000, "max_draws": 1_000 * CLASSES * per_class}
-    judge = trainer.discriminator
-    accepted = synthesize(trainer.ema.network, per_class, discriminator=judge, seed=seed, **draws)
+    accepted = synthesize(generator, per_class, discriminator=discriminator, seed=seed, **draws)
     return tuple(to(Batch(*data.tensors), trainer.device) for data in (synthetic, accepted))
 
 
@@ -199,7 +199,7 @@ def make_classifier(shape: torch.Size) -> nn.Sequential:
     return layers.append(nn.Linear(features, CLASSES))
 
 
-def diets(real: Batch, synthetic: Batch, accepted: Batch, share: float) -> dict[str, Diet]:
+def mixes(real: Batch, synthetic: Batch, accepted: Batch, share: float) -> dict[str, Mix]:
     """Return the training data of each row of the table."""
     added = round(share * BATCH_SIZE)
     kept = BATCH_SIZE - added
@@ -213,9 +213,9 @@ def diets(real: Batch, synthetic: Batch, accepted: Batch, share: float) -> dict[
     }
 
 
-def error_of(diet: Diet, test: Batch, steps: int, seed: int) -> float:
+def error_of(mix: Mix, test: Batch, steps: int, seed: int) -> float:
     """Train a classifier and return its error on the test digits, in percent."""
-    parts, classical = diet
+    parts, classical = mix
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
     network = make_classifier(test.samples.shape[1:]).to(test.samples.device)

@@ -65,6 +65,19 @@ class Parser(argparse.ArgumentParser):
             "--resume", action="store_true", help="Resume from the newest checkpoint in --out."
         )
 
+    def add_quick(self) -> None:
+        """Add --quick."""
+        # fmt: off
+        self.add_argument("--quick", action="store_true",
+                          help="Run a few steps of each part, to see that it works; outputs go to "
+                          f"{self.get_default('out')}-quick by default.")
+        # fmt: on
+
+    def change_default_out(self, options: argparse.Namespace, name: str) -> None:
+        """Let outputs go to runs/NAME if --out is not given."""
+        if options.out == self.get_default("out"):
+            options.out = Path("runs", name)
+
 
 def positive(word: str) -> int:
     """Convert the value of an option to a positive integer."""

@@ -1,4 +1,4 @@
-"""Texts for examples/text.py: an arithmetic grammar, English words, or a file."""
+"""Texts for examples/text.py: arithmetic, English words or sentences, or the lines of a file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,17 @@ MAX_LENGTH = 12
 OPERATORS = "+-*/"
 GRAMMAR_TEXTS = 5_000
 HELD_OUT = 5_000
+SENTENCE_TEXTS, SENTENCE_LENGTH = 20_000, 11
 MIN_TEXTS = 100
 UNKNOWN = "\ufffd"
+
+
+# words of sentences: of the singular and the plural, or of both
+DETERMINERS = ("a the this every", "the these some many")
+NOUNS = ("dog cat child teacher bird friend", "dogs cats children teachers birds friends")
+VERBS = ("sleeps laughs waits", "sleep laugh wait")
+TRANSITIVE_VERBS = ("sees helps likes follows", "see help like follow")
+ADJECTIVES, PREPOSITIONS = "small big red quiet happy", "near behind with"
 
 
 class Corpus(NamedTuple):
@@ -25,8 +34,8 @@ class Corpus(NamedTuple):
         train: Training texts.
         held_out: Texts that all others are compared with.
         other: As many further texts, to compare real texts with real texts.
-        vocabulary: Characters of all texts.
-        max_length: Largest number of characters in a text.
+        vocabulary: Characters or words of the texts.
+        max_length: Largest number of tokens in a text.
         is_right: Returns True if a text is right.
         label: Name of that property.
     """
@@ -38,6 +47,21 @@ class Corpus(NamedTuple):
     max_length: int
     is_right: Callable[[str], bool]
     label: str
+
+    @property
+    def unit(self) -> str:
+        """Name of the tokens, in the plural."""
+        return "words" if self.vocabulary.separator else "characters"
+
+    @property
+    def texts_per_line(self) -> int:
+        """Number of texts that fit on a line of output."""
+        return 2 if self.vocabulary.separator else 8
+
+    def tokens(self, text: str) -> list[str]:
+        """Split a text into its words or characters."""
+        separator = self.vocabulary.separator
+        return text.split(separator) if separator else list(text)
 
 
 def grammar(seed: int) -> Corpus:
@@ -65,6 +89,60 @@ def is_expression(text: str) -> bool:
         return end == len(text) or (text[end] in OPERATORS and is_sum(end + 1))
 
     return len(text) <= MAX_LENGTH and is_sum(0)
+
+
+def sentences(seed: int) -> Corpus:
+    """Draw English sentences, whose tokens are words."""
+    rng = random.Random(seed)
+    parts = [[sentence(rng) for _ in range(size)] for size in (SENTENCE_TEXTS, HELD_OUT, HELD_OUT)]
+    vocabulary = Vocabulary.of(parts[0], separator=" ")
+    return Corpus(*parts, vocabulary, SENTENCE_LENGTH, is_sentence, "valid")
+
+
+def sentence(rng: random.Random) -> str:
+    """Draw a sentence like "a big dog near the cats sleeps": the verb agrees with its subject."""
+
+    def noun_phrase(number: int) -> list[str]:
+        adjective = [rng.choice(ADJECTIVES.split())] * rng.randrange(2)
+        determiner, noun = (rng.choice(kind[number].split()) for kind in (DETERMINERS, NOUNS))
+        return [determiner, *adjective, noun]
+
+    number = rng.randrange(2)
+    subject = noun_phrase(number)
+    if rng.randrange(2):
+        subject += [rng.choice(PREPOSITIONS.split()), *noun_phrase(rng.randrange(2))]
+    if rng.randrange(2):
+        return " ".join([*subject, rng.choice(VERBS[number].split())])
+    verb = rng.choice(TRANSITIVE_VERBS[number].split())
+    return " ".join([*subject, verb, *noun_phrase(rng.randrange(2))])
+
+
+def is_sentence(text: str) -> bool:
+    """Return True if `sentence` can draw the text."""
+    return any(pattern.fullmatch(text) for pattern in SENTENCE_PATTERNS)
+
+
+def sentence_patterns() -> list[re.Pattern[str]]:
+    """Return the regular expressions of sentences with a subject in the singular and the plural."""
+
+    def one_of(words: str) -> str:
+        return f"({words.replace(' ', '|')})"
+
+    phrases = [
+        f"{one_of(DETERMINERS[number])} ({one_of(ADJECTIVES)} )?{one_of(NOUNS[number])}"
+        for number in (0, 1)
+    ]
+    phrase = f"({'|'.join(phrases)})"
+    return [
+        re.compile(
+            f"{phrases[number]}( {one_of(PREPOSITIONS)} {phrase})? "
+            f"({one_of(VERBS[number])}|{one_of(TRANSITIVE_VERBS[number])} {phrase})"
+        )
+        for number in (0, 1)
+    ]
+
+
+SENTENCE_PATTERNS = sentence_patterns()
 
 
 def words(seed: int) -> Corpus:

@@ -89,7 +89,7 @@ def main() -> None:
     exit_if_stopped(trainer)
     print(f"Trained for {time.monotonic() - started:.0f} s.")
     evaluate(trainer, data, held_out, options.out / "neighbors.png")
-    panels = {"real": pixels(data, 64), "generated": trainer.sample(64, seed=1)}
+    panels = {"real": some_pictures(data, 64), "generated": trainer.sample(64, seed=1)}
     save_panels(panels, options.out / "comparison.png", columns=8)
     grid.film_strip(options.out / "film_strip.png")
     print("Outputs:")
@@ -163,15 +163,15 @@ def evaluate(
     trainer: GANTrainer, data: ByteImages, held_out: ByteImages | None, path: Path
 ) -> None:
     """Print how close samples are to the data, and save them over their nearest pictures."""
-    training = pixels(data, NUM_NEIGHBORS)
+    training = some_pictures(data, NUM_NEIGHBORS)
     n = min(NUM_SAMPLES, len(training))
     fake = trainer.sample(n, seed=1).cpu()
-    real = None if held_out is None else pixels(held_out, n)
-    features, of_training = describe(fake), describe(training[:n])
+    real = None if held_out is None else some_pictures(held_out, n)
+    features, of_training = features_of(fake), features_of(training[:n])
     print(f"{n:,} samples in the features of an untrained network:")
     report("  compared with training pictures ", of_training, features)
     if real is not None:
-        of_real = describe(real)
+        of_real = features_of(real)
         report("  compared with held-out pictures ", of_real, features)
         report("  training compared with held-out ", of_real, of_training)
     print(
@@ -192,13 +192,13 @@ def evaluate(
     save_panels(panels, path, columns=SHOWN, below=True)
 
 
-def pixels(data: ByteImages, n: int) -> Tensor:
+def some_pictures(data: ByteImages, n: int) -> Tensor:
     """Return n pictures in [-1, 1], chosen by a fixed seed, or all if there are fewer."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     return ByteImages(data.images)[order[:n]]
 
 
-def describe(images: Tensor) -> Tensor:
+def features_of(images: Tensor) -> Tensor:
     """Return features of a convolutional network with random weights of a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -225,7 +225,8 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
     # fmt: off
     add, count = parser.add_argument, parser.add_count
     add("--data", type=Path, metavar="FOLDER",
-        help="Train on the pictures in this folder and its subfolders, of any format and size.")
+        help="Train on the pictures in this folder and its subfolders: PNG, JPEG and others, of "
+        "any size.")
     count("--size", default=32,
           help="Height and width of an image in pixels, such as 32, 64 or 128 (default: 32).")
     add("--channels", type=int, choices=(1, 3), default=3,

@@ -185,10 +185,8 @@ def accepted(setup: Setup, mixture: Mixture, steps: int, seed: int) -> Tensor:
     """Draw samples that the discriminator accepts after further training."""
     trainer = setup.trainer
     refit_discriminator(trainer, setup.data(mixture, seed), steps, lr=1e-3, seed=seed)
-    network = trainer.generator if trainer.ema is None else trainer.ema.network
-    samples = rejection_sample(
-        network, trainer.discriminator, SAMPLES, latent_sampler=trainer.latent_sampler, seed=seed
-    )
+    networks = trainer.eval_generator, trainer.discriminator
+    samples = rejection_sample(*networks, SAMPLES, latent_sampler=trainer.latent_sampler, seed=seed)
     return samples.cpu() * setup.scale
 
 

@@ -6,7 +6,7 @@
   --recipe conditional  the same, conditioned on the digit: samples are of the digit asked for
   --recipe conv         convolutional networks: more variety, after about 15 minutes
   --recipe reference    the reference implementation, PyTorch-GAN's gan.py, to the letter: 200
-                        epochs in about an hour
+                        epochs in less than an hour
 
 Ctrl-C stops the run after the current step and saves it. --resume continues it exactly.
 """
@@ -111,11 +111,12 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
         generator = Generator(options.latent_dim, shape, num_classes=classes)
         discriminator = Discriminator(shape, num_classes=classes)
         recipe = recipes.stable()
-    if options.lr or options.b1 is not None or options.b2 is not None:
-        lr = options.lr or 0.0002
-        betas = 0.5 if options.b1 is None else options.b1, options.b2 or 0.999
-        recipe["generator_optimizer"] = adam(lr, betas)
-        recipe["discriminator_optimizer"] = adam(lr, betas)
+    rates = {"lr": 0.0002, "b1": 0.5, "b2": 0.999}
+    asked = {name: getattr(options, name) for name in rates if getattr(options, name) is not None}
+    if asked:
+        rates |= asked
+        optimizer = adam(rates["lr"], (rates["b1"], rates["b2"]))
+        recipe["generator_optimizer"] = recipe["discriminator_optimizer"] = optimizer
     return GANTrainer(
         generator, discriminator, **recipe, callbacks=callbacks, device=options.device,
         seed=options.seed,

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,13 +60,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_data()
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS], metavar="PART",
                         help=f"Run these parts, of {', '.join(PARTS)} (default: all).")
-    parser.add_argument("--quick", action="store_true",
-                        help="Run a few steps of each part, to see that it works; outputs go to "
-                        "runs/paper-quick by default.")
     # fmt: on
+    parser.add_quick()
     options = parser.parse_args()
-    if options.quick and options.out == parser.get_default("out"):
-        options.out = Path("runs", "paper-quick")
+    if options.quick:
+        parser.change_default_out(options, "paper-quick")
     return options
 
 

@@ -19,12 +19,16 @@ def photographs(names: tuple[str, ...]) -> list[npt.NDArray[np.uint8]]:
     """Load photographs as bytes of shape (height, width, 3)."""
     skimage = require("skimage.data", extra="examples", user="photographs")
     sklearn = require("sklearn.datasets", extra="examples", user="photographs")
-    others = {
+    loaders = {
+        "astronaut": skimage.astronaut,
+        "chelsea": skimage.chelsea,
         "china": lambda: sklearn.load_sample_image("china.jpg"),
+        "coffee": skimage.coffee,
         "flower": lambda: sklearn.load_sample_image("flower.jpg"),
         "motorcycle": lambda: skimage.stereo_motorcycle()[0],
+        "rocket": skimage.rocket,
     }
-    return [others.get(name, getattr(skimage, name, None))() for name in names]
+    return [loaders[name]() for name in names]
 
 
 def as_tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:

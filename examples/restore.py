@@ -7,14 +7,13 @@
   photos   A network is trained to fill holes in patches of photographs (a context encoder: Pathak
            et al., 2016). Then it repairs two other photographs, patch by patch.
 
-This takes about 8 minutes on 2 cores, 5 of them for digits and 3 for photographs.
-Pictures show before, damage, after. Expect digits that look like digits, sometimes of another class
-where the hole hides which; and photographs whose scratches are hard to find, while larger holes are
-filled smoothly, without the objects that were there.
+This takes about 8 minutes on 2 cores. Pictures show before, damage, after. Expect digits that look
+like digits, sometimes of another class where the hole hides which; and photographs whose scratches
+are hard to find, while larger holes are filled smoothly, without the objects that were there.
 
-A photograph of your own, with white where the mask is damaged:
+A photograph of your own, with a mask that is white where it is damaged:
 
-    python examples/restore.py --image old.jpg --mask scratches.png
+    python examples/restore.py --image old.jpg --mask scratches.png --resume
 
 --resume uses the networks that an earlier run has trained, or continues their training.
 """
@@ -84,7 +83,7 @@ def learn(
     steps: int,
     batch_size: int = 64,
 ) -> None:
-    """Train, or use what an earlier run has learned."""
+    """Train, or use the networks of an earlier run."""
     steps = 3 if options.quick else options.steps or steps
     (checkpoint,) = (c for c in trainer.callbacks if isinstance(c, Checkpoint))
     start_or_resume(trainer, checkpoint, resume=options.resume)
@@ -167,14 +166,14 @@ def repair_digits(options: argparse.Namespace) -> None:
         damaged = degradation(digits)
         if name == "noise":
             damaged = damaged + 0.5 * torch.randn(digits.shape, generator=rng).to(digits)
-        networks = trainer.ema.network, trainer.discriminator
+        networks = trainer.eval_generator, trainer.discriminator
         after = inversion(*networks, damaged, degradation, seed=options.seed)
         show(options.out / f"digits_{name}.png", digits, damaged, after)
 
 
 def fill_digits(trainer: GANTrainer, images: Tensor, masks: Tensor, **how: Any) -> Tensor:
     """Fill the holes of any number of digits."""
-    networks = trainer.ema.network, trainer.discriminator
+    networks = trainer.eval_generator, trainer.discriminator
     parts = zip(images.split(CHUNK), masks.split(CHUNK), strict=True)
     return torch.cat([inpaint(*networks, *part, window=15, **how) for part in parts])
 
@@ -221,7 +220,7 @@ def make_context_trainer(
 
 def filler(trainer: ContextTrainer) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the trained network as a function of patches and masks."""
-    network = trainer.ema.network.eval()
+    network = trainer.eval_generator.eval()
 
     @torch.no_grad()
     def fill(patches: Tensor, masks: Tensor) -> Tensor:
@@ -283,12 +282,13 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
     add("--only", choices=("digits", "photos"), help="Run one of the two parts (default: both).")
     parser.add_count("--steps", help="Train each part for this many steps (default: "
                      f"{DIGIT_STEPS:,} for digits, {PHOTO_STEPS:,} for photographs).")
-    add("--quick", action="store_true", help="Run a few steps of each part, to see that it "
-        "works.")
+    # fmt: on
+    parser.add_quick()
     parser.add_resume()
     parser.add_data()
-    # fmt: on
     options = parser.parse_args(words)
+    if options.quick:
+        parser.change_default_out(options, "restore-quick")
     if (options.image is None) != (options.mask is None):
         parser.error("--image and --mask go together")
     if options.image is not None and options.only == "digits":

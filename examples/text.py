@@ -4,6 +4,9 @@
                     S -> x | S + S | S - S | S * S | S / S, strings of at most 12 characters, 5,000
                     of them. All numbers of operands are equally frequent (a random derivation would
                     give "x" half of the time). A parser tells which samples are valid
+  --task sentences  English sentences of at most 11 words, such as "the dog near these cats sleeps",
+                    from a vocabulary of 41 words, 20,000 of them. The verb agrees in number with
+                    its subject. A regular expression tells which samples are valid
   --task words      the words of Python's reference manual, which comes with Python, as often as
                     they occur in it: about 60,000, of 2 to 12 letters
   --corpus FILE     your own texts in any script, UTF-8, one text a line; a line longer than
@@ -21,9 +24,9 @@ to beat by these figures; and the GAN.
   distinct          share of different texts among those that are valid or in the corpus
   length            Jensen-Shannon divergence of the lengths in nats: 0 for equal distributions,
                     0.69 for disjoint ones
-  n=1 ... n=4       the same for n-grams of characters
+  n=1 ... n=4       the same for n-grams of characters, or of words in sentences
 
-A sample with characters after its end is shown with the sign … and counts as wrong.
+A sample with tokens after its end is shown with the sign … and counts as wrong.
 
 A run takes 3 to 8 minutes on 2 cores; more --steps make better texts. Ctrl-C stops the run after
 the current step and saves it. --resume continues it exactly.
@@ -40,7 +43,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import Parser, RunOptions, exit_if_stopped, run, start_or_resume
-from corpora import Corpus, grammar, lines_of, words
+from corpora import Corpus, grammar, lines_of, sentences, words
 from torch import Tensor
 
 from vanillagan import EMA, R1, R2, Batch, Callback, GANTrainer, RelativisticLoss, StepResult
@@ -58,11 +61,10 @@ from vanillagan.theory import jensen_shannon_divergence
 
 AFTER_END = "…"
 ORDERS = (1, 2, 3, 4)
-SHOWN = 8
-TASKS = {"grammar": grammar, "words": words}
-STEPS = {"grammar": 8_000, "words": 12_000}
-LATENT_DIM, CHANNELS, BLOCKS, BATCH_SIZE = 64, 64, 1, 64
-FIXED = ("task", "corpus", "length", "vocabulary", "output", "seed")
+TASKS = {"grammar": grammar, "sentences": sentences, "words": words}
+STEPS = {"grammar": 6_000, "sentences": 12_000, "words": 12_000}
+LATENT_DIM, CHANNELS, BLOCKS, BATCH_SIZE = 64, 128, 2, 64
+FIXED = ("task", "corpus", "length", "vocabulary", "output", "precision", "seed")
 CORPUS_OPTIONS = {"length": 12, "vocabulary": 500}
 
 
@@ -74,11 +76,12 @@ def main() -> None:
         corpus = TASKS[options.task](options.seed)
     print(
         f"{len(corpus.train):,} texts for training, {len(corpus.held_out):,} held out, with "
-        f"{len(corpus.vocabulary) - 1} different characters. Some of them:\n"
-        f"  {'   '.join(corpus.train[:SHOWN])}"
+        f"{len(corpus.vocabulary) - 1} different {corpus.unit}. Some of them:\n"
+        f"  {'   '.join(corpus.train[: corpus.texts_per_line])}"
     )
     torch.manual_seed(options.seed)
-    samples = SamplePrinter(options.sample_interval or max(1, options.steps // 15))
+    interval = options.sample_interval or max(1, options.steps // 15)
+    samples = SamplePrinter(interval, corpus.texts_per_line)
     checkpoint = Checkpoint(options.out / "checkpoints", every_n_steps=1000, keep=1)
     fixed = RunOptions(options, *FIXED)
     callbacks = [Progress(), samples, checkpoint, NaNGuard(), StopOnSignal(), fixed]
@@ -112,8 +115,9 @@ class SamplePrinter(Callback):
 
     main_process_only = True
 
-    def __init__(self, every_n_steps: int) -> None:
+    def __init__(self, every_n_steps: int, num_samples: int) -> None:
         self.every_n_steps = every_n_steps
+        self.num_samples = num_samples
 
     def on_fit_start(self, trainer: TextTrainer) -> None:
         self.print(trainer)
@@ -123,7 +127,7 @@ class SamplePrinter(Callback):
             self.print(trainer)
 
     def print(self, trainer: TextTrainer) -> None:
-        texts = "   ".join(trainer.write(SHOWN, seed=0))
+        texts = "   ".join(trainer.write(self.num_samples, seed=0))
         line = f"step {trainer.progress.step:6,}   {texts}"
         if any(isinstance(callback, ProgressBar) for callback in trainer.callbacks):
             require("tqdm", extra="progress", user="ProgressBar").tqdm.write(line)
@@ -146,6 +150,7 @@ def make_trainer(
         discriminator_optimizer=adam(8e-4, (0.0, 0.99)),
         lr_schedule=linear_decay(0.5),
         ema=EMA(0.999),
+        precision=options.precision,
         device=options.device,
         seed=options.seed,
         callbacks=callbacks,
@@ -163,18 +168,19 @@ def texts_of(samples: Tensor, vocabulary: Vocabulary) -> list[str]:
 
 def evaluate(corpus: Corpus, texts: list[str]) -> dict[str, float]:
     """Return the figures defined above."""
+    real, fake = ([corpus.tokens(text) for text in side] for side in (corpus.held_out, texts))
     known = frozenset(corpus.train)
     right = [text for text in texts if corpus.is_right(text)]
     return {
         corpus.label: len(right) / len(texts),
         "in training": sum(text in known for text in texts) / len(texts),
         "distinct": len(set(right)) / len(texts),
-        "length": length_divergence(corpus.held_out, texts),
-        **{f"n={n}": ngram_divergence(corpus.held_out, texts, n) for n in ORDERS},
+        "length": length_divergence(real, fake),
+        **{f"n={n}": ngram_divergence(real, fake, n) for n in ORDERS},
     }
 
 
-def length_divergence(real: list[str], fake: list[str]) -> float:
+def length_divergence(real: list[list[str]], fake: list[list[str]]) -> float:
     longest = max(map(len, real + fake))
     counts = (
         np.bincount([len(text) for text in side], minlength=longest + 1) for side in (real, fake)
@@ -184,19 +190,20 @@ def length_divergence(real: list[str], fake: list[str]) -> float:
 
 def report(trainer: TextTrainer, corpus: Corpus, options: argparse.Namespace) -> None:
     """Evaluate the samples, and print and save the figures and the samples."""
-    count = len(corpus.held_out)
+    count, separator = len(corpus.held_out), corpus.vocabulary.separator
+    train = [corpus.tokens(text) for text in corpus.train]
     rows = {"the data": evaluate(corpus, corpus.other)}
     for n in ORDERS[1:]:
-        model = NGramModel(corpus.train, n)
+        model = NGramModel(train, n)
         drawn = model.sample(count, max_length=corpus.max_length, seed=options.seed)
-        rows[f"{n}-gram model"] = evaluate(corpus, ["".join(tokens) for tokens in drawn])
+        rows[f"{n}-gram model"] = evaluate(corpus, [separator.join(tokens) for tokens in drawn])
     texts = trainer.write(count, seed=options.seed)
     rows["GAN"] = evaluate(corpus, texts)
     print(f"After {trainer.progress.step:,} steps, {count:,} texts of each:")
     print_table(rows)
     print("\nSamples:")
-    for start in range(0, 60, SHOWN):
-        print("  " + "   ".join(texts[start : start + SHOWN]))
+    for start in range(0, 8 * corpus.texts_per_line, corpus.texts_per_line):
+        print("  " + "   ".join(texts[start : start + corpus.texts_per_line]))
     (options.out / "samples.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     results = {
         "steps": trainer.progress.step,
@@ -222,7 +229,7 @@ def print_table(rows: dict[str, dict[str, float]]) -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = Parser(__doc__, "text")
+    parser = Parser(__doc__, "text/TASK")
     # fmt: off
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--task", choices=list(TASKS), default="grammar",
@@ -235,6 +242,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--output", choices=("gumbel", "softmax"), default="gumbel",
                         help="Output of the generator; softmax (Gulrajani et al., 2017) makes "
                         "less diverse texts (default: gumbel).")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
+                        help="Precision of the networks; bf16 is faster where the hardware has it "
+                        "(default: fp32).")
     parser.add_count("--steps", help="Train for this many steps in all (default: "
                      f"{STEPS['grammar']:,} for the grammar, else {STEPS['words']:,}).")
     parser.add_resume()
@@ -247,6 +257,8 @@ def parse_options() -> argparse.Namespace:
             parser.error(f"--{name} goes with --corpus")
         setattr(options, name, getattr(options, name) or default)
     options.steps = options.steps or STEPS["words" if options.corpus else options.task]
+    task = options.corpus.stem if options.corpus else options.task
+    parser.change_default_out(options, f"text/{task}")
     return options
 
 

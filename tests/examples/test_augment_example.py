@@ -195,8 +195,8 @@ def test_all_inputs_of_the_discriminator_are_jittered(
 
 def test_batches_have_the_share_of_synthetic_digits(example):
     real, synthetic, accepted = (Batch(torch.full((1,), v)) for v in (0.0, 1.0, 2.0))
-    diets = example["diets"](real, synthetic, accepted, share=0.2)
-    fed = {row: ([(int(d.samples), n) for d, n in parts], c) for row, (parts, c) in diets.items()}
+    rows = example["mixes"](real, synthetic, accepted, share=0.2)
+    fed = {row: ([(int(d.samples), n) for d, n in parts], c) for row, (parts, c) in rows.items()}
     assert fed == {
         "real": ([(0, 100)], False),
         "real + synthetic": ([(0, 80), (1, 20)], False),

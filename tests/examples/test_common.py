@@ -26,7 +26,7 @@ def common() -> dict[str, Any]:
 def test_all_examples_have_the_same_options(name, monkeypatch):
     monkeypatch.setattr(sys, "argv", [f"examples/{name}.py"])
     options = load_example(name)["parse_options"]()
-    assert options.out == Path("runs", name)
+    assert options.out == Path("runs", *([name, "grammar"] if name == "text" else [name]))
     assert options.device is None
     assert getattr(options, "seed", 0) == 0
     assert getattr(options, "seeds", [0]) == [0]

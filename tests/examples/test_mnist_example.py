@@ -181,13 +181,14 @@ def test_the_conditional_recipe_shows_a_digit_in_each_column(data, tmp_path):
 
 
 def test_the_conv_recipe_has_convolutions(data, tmp_path):
-    options = ["--recipe", "conv", "--steps", "2", "--batch-size", "8", "--lr", "0.001"]
+    rates = ["--lr", "0.001", "--b2", "0"]
+    options = ["--recipe", "conv", "--steps", "2", "--batch-size", "8", *rates]
     assert run_here(command("--data", data, *options, out=tmp_path)).code == 0
     state = states(tmp_path)
     assert any(weight.dim() == 4 for weight in state["generator"].values())
     for player in ("generator", "discriminator"):
         (group,) = state[f"{player}_optimizer"]["param_groups"]
-        assert (group["lr"], group["betas"]) == (0.001, (0.5, 0.999))
+        assert (group["lr"], group["betas"]) == (0.001, (0.5, 0.0))
 
 
 def test_without_mnist_the_digits_are_mlxtends(tmp_path, monkeypatch):
@@ -311,6 +312,7 @@ def test_all_options_of_the_reference_are_accepted():
         (["--recipe", "best"], 2, "argument --recipe: invalid choice: 'best'"),
         (["--device", "quantum"], 1, "error: `device` must be a device that is available here"),
         (["--lr", "-1"], 1, "error: `lr` must be a finite number in (0, inf)"),
+        (["--lr", "0"], 1, "error: `lr` must be a finite number in (0, inf)"),
         (["--b1", "1"], 1, "error: `betas[0]` must be a finite number in [0, 1)"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -6,6 +6,7 @@ import ast
 import json
 import random
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,46 @@ def test_a_sample_with_tokens_after_its_end_is_wrong(example):
     assert not example["is_expression"](second)
 
 
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("the dog sleeps", True),
+        ("the dogs sleep", True),
+        ("a big dog near these cats sleeps", True),
+        ("many small friends with a child see every quiet teacher", True),
+        ("the dog sleep", False),
+        ("a dogs sleep", False),
+        ("a big dog near these cats sleep", False),
+        ("the dog sleeps a cat", False),
+        ("the dog sees", False),
+        ("dog sleeps", False),
+        ("the dog sleeps…", False),
+        ("the dog  sleeps", False),
+        ("", False),
+    ],
+)
+def test_a_sentence_is_valid_if_its_verb_agrees_with_its_subject(example, text, right):
+    assert example["is_sentence"](text) == right
+
+
+def test_drawn_sentences_are_valid_and_rarely_repeat(example):
+    corpus = example["sentences"](0)
+    assert all(map(example["is_sentence"], corpus.train))
+    assert max(len(text.split()) for text in corpus.train) == corpus.max_length == 11
+    figures = example["evaluate"](corpus, corpus.other)
+    assert figures["valid"] == 1
+    assert figures["distinct"] > 0.8
+
+
+def test_lengths_and_n_grams_of_sentences_are_of_words(example):
+    corpus = example["sentences"](0)
+    backwards = [" ".join(reversed(text.split())) for text in corpus.held_out]
+    figures = example["evaluate"](corpus, backwards)
+    assert (figures["length"], figures["valid"]) == (0, 0)
+    assert figures["n=1"] == 0  # the same words ...
+    assert figures["n=2"] > 0.3  # ... in another order
+
+
 def test_the_words_are_of_the_python_reference(example):
     corpus = example["words"](0)
     everything = corpus.train + corpus.held_out + corpus.other
@@ -111,6 +152,29 @@ def test_samples_figures_and_generator_are_saved(finished):
     assert len(texts) == 5000
     cut = vocabulary.decode(generator.sample(5000, seed=0))
     assert [text.rstrip("…") for text in texts] == cut
+
+
+@pytest.mark.parametrize(
+    ("options", "out"),
+    [
+        ([], "runs/text/grammar"),
+        (["--task", "sentences"], "runs/text/sentences"),
+        (["--corpus", "verse.txt"], "runs/text/verse"),
+        (["--task", "words", "--out", "here"], "here"),
+    ],
+)
+def test_each_task_has_a_folder_of_its_own(example, monkeypatch, options, out):
+    monkeypatch.setattr(sys, "argv", [SCRIPT, *options])
+    assert example["parse_options"]().out == Path(out)
+
+
+def test_sentences_are_learned_in_bf16(tmp_path):
+    options = ["--task", "sentences", "--precision", "bf16", "--steps", "2"]
+    run = run_here([SCRIPT, *options, "--out", str(tmp_path)])
+    assert run.code == 0
+    assert "with 41 different words" in run.printed
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert results["vocabulary"]["separator"] == " "
 
 
 def test_a_corpus_may_be_chinese(tmp_path):
