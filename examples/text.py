@@ -16,7 +16,7 @@
 The generator draws one token for each position by a straight-through Gumbel-softmax; the
 discriminator has 1-D convolutions. At the end a table compares with held-out texts: other texts of
 the data, which a perfect generator would equal; n-gram models of the training texts, which are hard
-to beat by these figures; and the GAN.
+to beat by these figures; and the GAN, whose tokens are drawn at random or the likeliest.
 
   valid             share that the parser accepts
   in corpus         share that the corpus has somewhere
@@ -63,8 +63,9 @@ AFTER_END = "…"
 ORDERS = (1, 2, 3, 4)
 TASKS = {"grammar": grammar, "sentences": sentences, "words": words}
 STEPS = {"grammar": 6_000, "sentences": 12_000, "words": 12_000}
-LATENT_DIM, CHANNELS, BLOCKS, BATCH_SIZE = 64, 128, 2, 64
-FIXED = ("task", "corpus", "length", "vocabulary", "output", "precision", "seed")
+LATENT_DIM, BATCH_SIZE = 64, 64
+NETWORKS = ("channels", "blocks", "output", "precision")
+FIXED = ("task", "corpus", "length", "vocabulary", *NETWORKS, "seed")
 CORPUS_OPTIONS = {"length": 12, "vocabulary": 500}
 
 
@@ -139,7 +140,7 @@ def make_trainer(
     corpus: Corpus, options: argparse.Namespace, callbacks: list[Callback]
 ) -> TextTrainer:
     shape = (corpus.max_length, len(corpus.vocabulary))
-    size = {"channels": CHANNELS, "blocks": BLOCKS}
+    size = {"channels": options.channels, "blocks": options.blocks}
     return TextTrainer(
         corpus.vocabulary,
         TextGenerator(LATENT_DIM, shape, output=options.output, **size),
@@ -197,14 +198,20 @@ def report(trainer: TextTrainer, corpus: Corpus, options: argparse.Namespace) ->
         model = NGramModel(train, n)
         drawn = model.sample(count, max_length=corpus.max_length, seed=options.seed)
         rows[f"{n}-gram model"] = evaluate(corpus, [separator.join(tokens) for tokens in drawn])
-    texts = trainer.write(count, seed=options.seed)
-    rows["GAN"] = evaluate(corpus, texts)
+    samples = {"GAN": trainer.write(count, seed=options.seed)}
+    if options.output == "gumbel":
+        trainer.eval_generator.sampling_temperature = 0.0
+        samples["GAN, likeliest tokens"] = trainer.write(count, seed=options.seed)
+    rows |= {name: evaluate(corpus, texts) for name, texts in samples.items()}
     print(f"After {trainer.progress.step:,} steps, {count:,} texts of each:")
     print_table(rows)
-    print("\nSamples:")
-    for start in range(0, 8 * corpus.texts_per_line, corpus.texts_per_line):
-        print("  " + "   ".join(texts[start : start + corpus.texts_per_line]))
-    (options.out / "samples.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    per_line = corpus.texts_per_line
+    for name, texts in samples.items():
+        print(f"\n{name}:")
+        for start in range(0, 6 * per_line, per_line):
+            print("  " + "   ".join(texts[start : start + per_line]))
+    drawn_texts = "\n".join(samples["GAN"]) + "\n"
+    (options.out / "samples.txt").write_text(drawn_texts, encoding="utf-8")
     results = {
         "steps": trainer.progress.step,
         "seed": options.seed,
@@ -242,6 +249,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--output", choices=("gumbel", "softmax"), default="gumbel",
                         help="Output of the generator; softmax (Gulrajani et al., 2017) makes "
                         "less diverse texts (default: gumbel).")
+    parser.add_count("--channels", default=128, help="Channels of the convolutions (default: 128).")
+    parser.add_count("--blocks", default=2, help="Residual blocks of each network (default: 2).")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
                         help="Precision of the networks; bf16 is faster where the hardware has it "
                         "(default: fp32).")

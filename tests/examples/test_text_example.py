@@ -137,7 +137,7 @@ def test_samples_and_a_table_are_printed(finished):
     _, run = finished
     assert run.code == 0
     assert re.findall(r"^step +(\d+)   ", run.printed, re.MULTILINE) == ["0", "2", "4"]
-    for row in ("the data", "2-gram model", "4-gram model", "GAN"):
+    for row in ("the data", "2-gram model", "4-gram model", "GAN", "GAN, likeliest tokens"):
         assert len(re.findall(rf"^{row} +[\d.]+% ", run.printed, re.MULTILINE)) == 1
 
 

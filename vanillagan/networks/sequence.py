@@ -72,10 +72,14 @@ class TextGenerator(GeneratorBase):
         output: "gumbel" or "softmax", see above.
         temperature: Temperature of the Gumbel-softmax, above 0. Lower values approximate the tokens
             more closely, with gradients that are larger and concentrated on fewer positions.
+        sampling_temperature: With "gumbel", temperature of the draws in eval mode, at least 0. With
+            1 tokens are drawn as in training; lower values prefer likely tokens, and 0 takes the
+            likeliest. Texts then differ by their latents alone.
 
     Attributes:
         temperature: As above. It may be changed during training, to anneal it. Checkpoints do not
             hold it: a callback that anneals it has to set it again after `load`.
+        sampling_temperature: As above. It may be changed at any time.
 
     Raises:
         ValueError, TypeError: An argument is invalid.
@@ -100,6 +104,7 @@ class TextGenerator(GeneratorBase):
         num_classes: int = 0,
         output: Literal["gumbel", "softmax"] = "gumbel",
         temperature: float = 1.0,
+        sampling_temperature: float = 1.0,
     ) -> None:
         super().__init__(latent_dim, sample_shape, num_classes=num_classes)
         length, tokens = _check_sequences(self.sample_shape)
@@ -107,11 +112,15 @@ class TextGenerator(GeneratorBase):
         blocks = check_integer("blocks", blocks, minimum=0)
         check_choice("output", output, ("gumbel", "softmax"))
         self.temperature = check_number("temperature", temperature, minimum=0, exclude_minimum=True)
+        self.sampling_temperature = check_number(
+            "sampling_temperature", sampling_temperature, minimum=0
+        )
         self.config |= {
             "channels": channels,
             "blocks": blocks,
             "output": output,
             "temperature": self.temperature,
+            "sampling_temperature": self.sampling_temperature,
         }
         self.layers = nn.Sequential(
             Linear(self.latent_dim + num_classes, channels * length),
@@ -132,10 +141,12 @@ class TextGenerator(GeneratorBase):
         logits = self.logits(latents, labels)
         if self.config["output"] == "softmax":
             return logits.softmax(-1) if self.training else one_hot_of_largest(logits)
+        scale = 1.0 if self.training else self.sampling_temperature
         # in float32 at least: in bfloat16 an exponential draw rounds too coarsely for its logarithm
         precise = torch.promote_types(logits.dtype, torch.float32)
         noise = logits.new_empty(logits.shape, dtype=precise)
-        logits = logits - noise.exponential_().log_()  # -log of an exponential is Gumbel noise
+        # -log of an exponential is Gumbel noise
+        logits = logits - scale * noise.exponential_().log_()
         soft = (logits / self.temperature).softmax(-1)
         return one_hot_of_largest(logits) + (soft - soft.detach())
 

@@ -93,6 +93,24 @@ def test_the_temperature_may_be_annealed():
     assert not torch.allclose(*gradients)
 
 
+@pytest.mark.parametrize("temperature", [0.4, 1.0])
+def test_eval_mode_draws_at_the_sampling_temperature(temperature):
+    torch.manual_seed(1)
+    network = generator(sampling_temperature=temperature).eval()
+    latents = torch.randn(1, 4)
+    shares = (network.logits(latents)[0, 2].detach().double() / temperature).softmax(0)
+    counts = network(latents.expand(20_000, -1))[:, 2].sum(0).detach()
+    assert chisquare(counts.tolist(), (20_000 * shares / shares.sum()).tolist()).pvalue > 0.01
+
+
+def test_a_sampling_temperature_of_0_takes_the_likeliest_tokens_in_eval_mode():
+    network, latents = generator(), torch.randn(200, 4)
+    network.sampling_temperature = 0.0
+    likeliest = network.logits(latents).argmax(2)
+    assert not torch.equal(network(latents).argmax(2), likeliest)  # training draws all the same
+    assert torch.equal(network.eval()(latents).argmax(2), likeliest)
+
+
 def test_a_seed_repeats_latents_and_gumbel_noise():
     network = generator()
     state = torch.get_rng_state()
@@ -131,6 +149,11 @@ def test_bfloat16_generators_draw_float32_noise():
         (lambda: discriminator(blocks=1.5), TypeError, "`blocks` must be a non-negative integer"),
         (lambda: generator(output="hard"), ValueError, "`output` must be one of 'gumbel', 'soft"),
         (lambda: generator(temperature=0), ValueError, r"`temperature` must be a finite number in"),
+        (
+            lambda: generator(sampling_temperature=-1),
+            ValueError,
+            "`sampling_temperature` must be a",
+        ),
     ],
 )
 def test_an_invalid_argument_is_named(call, error, message):
