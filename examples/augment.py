@@ -42,7 +42,7 @@ from vanillagan.applications import synthesize
 from vanillagan.callbacks import Progress
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist, mnist_or_5000
-from vanillagan.player import adam, linear_decay
+from vanillagan.player import adam
 from vanillagan.runtime.device import resolve_device
 from vanillagan.sampling import refit_discriminator
 
@@ -152,7 +152,6 @@ def train_gan(real: Batch, steps: int, seed: int) -> GANTrainer:
     recipe = recipes.dcgan() | {
         "generator_optimizer": adam(4e-4, (0.0, 0.99)),
         "discriminator_optimizer": adam(8e-4, (0.0, 0.99)),
-        "lr_schedule": linear_decay(0.5),
     }
     trainer = JitteredTrainer(
         *networks, **recipe, callbacks=[Progress()], device=real.samples.device, seed=seed

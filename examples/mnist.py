@@ -100,6 +100,8 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
         size = {"base_channels": 32, "patch_size": 1 + (options.img_size % 2 == 0)}
         generator = ConvGenerator(options.latent_dim, shape, **size)
         discriminator = ConvDiscriminator(shape, **size)
+        for network in (generator, discriminator):
+            network.to(memory_format=torch.channels_last)  # faster on a CPU, too
         recipe = recipes.dcgan()
     elif options.recipe == "reference":
         # the 0.8 that the reference implementation means as a momentum is PyTorch's eps

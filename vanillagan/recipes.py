@@ -69,8 +69,8 @@ def stable() -> Recipe:
 def dcgan() -> Recipe:
     """Return settings for the convolutional networks, `ConvGenerator` and `ConvDiscriminator`.
 
-    R1 penalty, Adam without momentum, twice the learning rate for the discriminator (TTUR), and an
-    EMA of the generator.
+    R1 penalty, Adam without momentum, twice the learning rate for the discriminator (TTUR), linear
+    decay of both learning rates over the second half of the run, and an EMA of the generator.
 
     Source: Radford et al., 2016 (DCGAN, arXiv 1511.06434) for the generator's learning rate;
     Mescheder et al., 2018 (arXiv 1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv 1706.08500)
@@ -80,5 +80,6 @@ def dcgan() -> Recipe:
         "penalties": [R1(0.5, every=4)],
         "generator_optimizer": adam(2e-4, betas=(0.0, 0.99)),
         "discriminator_optimizer": adam(4e-4, betas=(0.0, 0.99)),
+        "lr_schedule": linear_decay(0.5),
         "ema": EMA(0.999),
     }

@@ -26,7 +26,7 @@ from vanillagan.callbacks import HealthMonitor
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist
 from vanillagan.metrics import ModeCoverage, mode_coverage
-from vanillagan.player import adam
+from vanillagan.player import adam, linear_decay
 
 IMAGES, SAMPLES = 128_000, 26_000
 
@@ -83,14 +83,18 @@ def main() -> None:
 
 def make_trainer(seed: int, stopwatch: Stopwatch) -> GANTrainer:
     torch.manual_seed(seed)
-    return GANTrainer(
+    networks = (
         ConvGenerator(100, (3, 28, 28), base_channels=32, patch_size=2),
         ConvDiscriminator((3, 28, 28), base_channels=32, patch_size=2),
+    )
+    return GANTrainer(
+        *(network.to(memory_format=torch.channels_last) for network in networks),
         loss=RelativisticLoss(),
         penalties=[R1(0.5, every=4), R2(0.5, every=4)],
         ema=EMA(0.999),
         generator_optimizer=adam(2e-4, (0.0, 0.99)),
         discriminator_optimizer=adam(4e-4, (0.0, 0.99)),
+        lr_schedule=linear_decay(0.5),
         precision="bf16",
         callbacks=[HealthMonitor(), stopwatch],
         seed=seed,

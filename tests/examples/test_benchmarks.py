@@ -44,7 +44,7 @@ def test_each_recipe_has_a_trainer(recipe):
     trainer = make_trainer(recipe, seed=0)
     assert (trainer.generator.config.get("norm_eps") == 0.8) == (recipe == "reference")
     assert (trainer.ema is None) == (recipe in ("default", "reference"))
-    assert (trainer.lr_schedule is None) == (recipe in ("default", "reference", "conv"))
+    assert (trainer.lr_schedule is None) == (recipe in ("default", "reference"))
     assert (trainer.precision == "bf16") == (recipe == "stable-bf16")
 
 
