@@ -60,8 +60,7 @@ class Corpus(NamedTuple):
 
     def tokens(self, text: str) -> list[str]:
         """Split a text into its words or characters."""
-        separator = self.vocabulary.separator
-        return text.split(separator) if separator else list(text)
+        return text.split() if self.vocabulary.separator else list(text)
 
 
 def grammar(seed: int) -> Corpus:

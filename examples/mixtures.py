@@ -15,7 +15,7 @@ data) are computed from 10,000 samples, and infinite if none is of high quality.
   --recipe stable     (default) noise on all inputs of the discriminator, which fades during
                       training; 8 of 10 latent numbers are -1 or 1, so that modes can be disjoint;
                       the relativistic pairing loss (RpGAN); a discriminator that learns four times
-                      as fast as the generator, and first in a step; falling learning rates; an
+                      as fast as the generator and is updated first; falling learning rates; an
                       average of the generator's weights. Networks have 3 hidden layers of 128 units
   --recipe reference  the defaults of the library, those of the reference implementation
                       (PyTorch-GAN's gan.py): it collapses or blurs

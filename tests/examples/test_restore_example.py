@@ -44,6 +44,18 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np
     return folder, folder / "old.png", pixels
 
 
+@pytest.mark.parametrize(
+    ("options", "out"),
+    [
+        ([], "runs/restore"),
+        (["--quick"], "runs/restore-quick"),
+        (["--quick", "--out", "here"], "here"),
+    ],
+)
+def test_a_quick_run_has_a_folder_of_its_own(options, out):
+    assert load_example("restore")["parse_options"](options).out == Path(out)
+
+
 def test_digits_are_shown_before_damaged_and_after(finished):
     out, printed = finished
     assert printed.code == 0

@@ -210,9 +210,7 @@ def _networks() -> dict[str, Callable[[], Call]]:
         "ConvGenerator": lambda: (n.ConvGenerator, {"latent_dim": 4, "output": "tanh"} | _CONV),
         "ConvDiscriminator": lambda: (n.ConvDiscriminator, dict(_CONV)),
         "TextGenerator": lambda: (
-            n.TextGenerator,
-            {"latent_dim": 4, "output": "gumbel", "temperature": 0.9, "sampling_temperature": 0.5}
-            | _TEXT,
+            n.TextGenerator, {"latent_dim": 4, "output": "gumbel", "temperature": 0.9} | _TEXT
         ),
         "TextDiscriminator": lambda: (n.TextDiscriminator, dict(_TEXT)),
         "DiffAugment": lambda: (

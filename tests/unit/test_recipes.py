@@ -81,3 +81,4 @@ def test_dcgan_trains_convolutional_networks():
     assert trainer.sample(2).shape == (2, 1, 8, 8)
     assert adam_settings(recipes.dcgan(), "generator") == (2e-4, (0.0, 0.99))
     assert adam_settings(recipes.dcgan(), "discriminator") == (4e-4, (0.0, 0.99))
+    assert [recipes.dcgan()["lr_schedule"](t) for t in (0, 0.5, 0.75, 1)] == [1, 1, 0.5, 0]

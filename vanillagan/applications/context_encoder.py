@@ -198,7 +198,7 @@ class ContextTrainer(GANTrainer):
     def sample(self, *arguments: Any, **options: Any) -> NoReturn:
         """Raise a TypeError, since there is no image to fill."""
         raise TypeError(
-            "a ContextTrainer cannot `sample` without images to fill (call `trainer.generator` or "
+            "a ContextTrainer cannot `sample` without images to fill (call "
             "`trainer.eval_generator` with images and a mask)"
         )
 

@@ -72,14 +72,14 @@ class TextGenerator(GeneratorBase):
         output: "gumbel" or "softmax", see above.
         temperature: Temperature of the Gumbel-softmax, above 0. Lower values approximate the tokens
             more closely, with gradients that are larger and concentrated on fewer positions.
-        sampling_temperature: With "gumbel", temperature of the draws in eval mode, at least 0. With
-            1 tokens are drawn as in training; lower values prefer likely tokens, and 0 takes the
-            likeliest. Texts then differ by their latents alone.
 
     Attributes:
         temperature: As above. It may be changed during training, to anneal it. Checkpoints do not
             hold it: a callback that anneals it has to set it again after `load`.
-        sampling_temperature: As above. It may be changed at any time.
+        sampling_temperature: With "gumbel", temperature of the draws in eval mode, at least 0. With
+            1 (the default) tokens are drawn as in training; lower values prefer likely tokens, and
+            0 takes the likeliest, so that texts differ by their latents alone. Files do not hold
+            it. With an EMA set it on `trainer.eval_generator`.
 
     Raises:
         ValueError, TypeError: An argument is invalid.
@@ -104,7 +104,6 @@ class TextGenerator(GeneratorBase):
         num_classes: int = 0,
         output: Literal["gumbel", "softmax"] = "gumbel",
         temperature: float = 1.0,
-        sampling_temperature: float = 1.0,
     ) -> None:
         super().__init__(latent_dim, sample_shape, num_classes=num_classes)
         length, tokens = _check_sequences(self.sample_shape)
@@ -112,15 +111,12 @@ class TextGenerator(GeneratorBase):
         blocks = check_integer("blocks", blocks, minimum=0)
         check_choice("output", output, ("gumbel", "softmax"))
         self.temperature = check_number("temperature", temperature, minimum=0, exclude_minimum=True)
-        self.sampling_temperature = check_number(
-            "sampling_temperature", sampling_temperature, minimum=0
-        )
+        self.sampling_temperature = 1.0
         self.config |= {
             "channels": channels,
             "blocks": blocks,
             "output": output,
             "temperature": self.temperature,
-            "sampling_temperature": self.sampling_temperature,
         }
         self.layers = nn.Sequential(
             Linear(self.latent_dim + num_classes, channels * length),
@@ -129,6 +125,15 @@ class TextGenerator(GeneratorBase):
             nn.ReLU(),
             nn.Conv1d(channels, tokens, KERNEL, padding="same"),
         )
+
+    @property
+    def sampling_temperature(self) -> float:
+        """Temperature of the draws in eval mode, at least 0, see above."""
+        return self._sampling_temperature
+
+    @sampling_temperature.setter
+    def sampling_temperature(self, value: float) -> None:
+        self._sampling_temperature = check_number("sampling_temperature", value, minimum=0)
 
     def logits(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map latents (N, latent_dim) to the logits of the tokens, shape (N, length, tokens)."""
@@ -146,7 +151,7 @@ class TextGenerator(GeneratorBase):
         precise = torch.promote_types(logits.dtype, torch.float32)
         noise = logits.new_empty(logits.shape, dtype=precise)
         # -log of an exponential is Gumbel noise
-        logits = logits - scale * noise.exponential_().log_()
+        logits = torch.sub(logits, noise.exponential_().log_(), alpha=scale)
         soft = (logits / self.temperature).softmax(-1)
         return one_hot_of_largest(logits) + (soft - soft.detach())
 
