@@ -101,10 +101,9 @@ def is_text(node: ast.stmt) -> bool:
 
 
 def undocumented_in(node: ast.ClassDef | ast.FunctionDef, name: str) -> Iterator[str]:
-    inherited = any(
-        ast.unparse(decorator) in ("overload", "override") for decorator in node.decorator_list
-    )
-    if node.name.startswith("_") or inherited:
+    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+    elsewhere = {"overload", "override", f"{node.name}.setter"} & set(decorators)
+    if node.name.startswith("_") or elsewhere:
         return
     if ast.get_docstring(node) is None:
         yield name

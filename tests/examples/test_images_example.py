@@ -157,11 +157,11 @@ def test_without_a_folder_drawings_are_learned(tmp_path):
 
 def test_pictures_are_drawn_from_all_of_the_data(images):
     data = ByteImages(torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1))
-    some = images["pixels"](data, 60)
-    assert torch.equal(some, images["pixels"](data, 60))
+    some = images["some_pictures"](data, 60)
+    assert torch.equal(some, images["some_pictures"](data, 60))
     assert len(some.unique()) == 60
     assert min((some < 0).sum(), (some >= 0).sum()) > 10
-    assert len(images["pixels"](data, 900).unique()) == 200
+    assert len(images["some_pictures"](data, 900).unique()) == 200
 
 
 def test_a_wrong_device_is_an_error_before_data_is_read(folder, tmp_path):
