@@ -65,6 +65,14 @@ class Parser(argparse.ArgumentParser):
             "--resume", action="store_true", help="Resume from the newest checkpoint in --out."
         )
 
+    def add_precision(self) -> None:
+        """Add --precision."""
+        # fmt: off
+        self.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
+                          help="Precision of the networks; bf16 is faster where the hardware has "
+                          "it (default: fp32).")
+        # fmt: on
+
     def add_quick(self) -> None:
         """Add --quick."""
         # fmt: off

@@ -20,11 +20,15 @@ UNKNOWN = "\ufffd"
 
 
 # words of sentences: of the singular and the plural, or of both
-DETERMINERS = ("a the this every", "the these some many")
-NOUNS = ("dog cat child teacher bird friend", "dogs cats children teachers birds friends")
-VERBS = ("sleeps laughs waits", "sleep laugh wait")
-TRANSITIVE_VERBS = ("sees helps likes follows", "see help like follow")
-ADJECTIVES, PREPOSITIONS = "small big red quiet happy", "near behind with"
+DETERMINERS = (["a", "the", "this", "every"], ["the", "these", "some", "many"])
+NOUNS = (
+    ["dog", "cat", "child", "teacher", "bird", "friend"],
+    ["dogs", "cats", "children", "teachers", "birds", "friends"],
+)
+VERBS = (["sleeps", "laughs", "waits"], ["sleep", "laugh", "wait"])
+TRANSITIVE_VERBS = (["sees", "helps", "likes", "follows"], ["see", "help", "like", "follow"])
+ADJECTIVES = ["small", "big", "red", "quiet", "happy"]
+PREPOSITIONS = ["near", "behind", "with"]
 
 
 class Corpus(NamedTuple):
@@ -102,17 +106,17 @@ def sentence(rng: random.Random) -> str:
     """Draw a sentence like "a big dog near the cats sleeps": the verb agrees with its subject."""
 
     def noun_phrase(number: int) -> list[str]:
-        adjective = [rng.choice(ADJECTIVES.split())] * rng.randrange(2)
-        determiner, noun = (rng.choice(kind[number].split()) for kind in (DETERMINERS, NOUNS))
+        adjective = [rng.choice(ADJECTIVES)] * rng.randrange(2)
+        determiner, noun = (rng.choice(kind[number]) for kind in (DETERMINERS, NOUNS))
         return [determiner, *adjective, noun]
 
     number = rng.randrange(2)
     subject = noun_phrase(number)
     if rng.randrange(2):
-        subject += [rng.choice(PREPOSITIONS.split()), *noun_phrase(rng.randrange(2))]
+        subject += [rng.choice(PREPOSITIONS), *noun_phrase(rng.randrange(2))]
     if rng.randrange(2):
-        return " ".join([*subject, rng.choice(VERBS[number].split())])
-    verb = rng.choice(TRANSITIVE_VERBS[number].split())
+        return " ".join([*subject, rng.choice(VERBS[number])])
+    verb = rng.choice(TRANSITIVE_VERBS[number])
     return " ".join([*subject, verb, *noun_phrase(rng.randrange(2))])
 
 
@@ -124,8 +128,8 @@ def is_sentence(text: str) -> bool:
 def sentence_patterns() -> list[re.Pattern[str]]:
     """Return the regular expressions of sentences with a subject in the singular and the plural."""
 
-    def one_of(words: str) -> str:
-        return f"({words.replace(' ', '|')})"
+    def one_of(words: list[str]) -> str:
+        return f"({'|'.join(words)})"
 
     phrases = [
         f"{one_of(DETERMINERS[number])} ({one_of(ADJECTIVES)} )?{one_of(NOUNS[number])}"

@@ -239,8 +239,7 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
     count("--latent-dim", default=100, help="Size of a latent (default: 100).")
     add("--lr", type=float, default=3e-4, metavar="RATE",
         help="Learning rate of Adam; the discriminator's is twice that (default: %(default)s).")
-    add("--precision", choices=("fp32", "bf16"), default="fp32",
-        help="Precision of the networks; bf16 is faster where the hardware has it (default: fp32).")
+    parser.add_precision()
     add("--no-flip", action="store_true", help="Do not flip images at random.")
     count("--sample-interval", default=1000,
           help="Steps between two grids of samples and two checkpoints (default: 1,000).")

@@ -251,9 +251,7 @@ def parse_options() -> argparse.Namespace:
                         "less diverse texts (default: gumbel).")
     parser.add_count("--channels", default=128, help="Channels of the convolutions (default: 128).")
     parser.add_count("--blocks", default=2, help="Residual blocks of each network (default: 2).")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
-                        help="Precision of the networks; bf16 is faster where the hardware has it "
-                        "(default: fp32).")
+    parser.add_precision()
     parser.add_count("--steps", help="Train for this many steps in all (default: "
                      f"{STEPS['grammar']:,} for the grammar, else {STEPS['words']:,}).")
     parser.add_resume()
