@@ -240,7 +240,7 @@ class GANTrainer(TrainerHooks):
         self.stop_reason = None
         self.generator.train()
         self.discriminator.train()
-        with self._thread, self.callbacks.running(self):
+        with self._thread, self.distributed.running(), self.callbacks.running(self):
             while not self._is_done():
                 self.callbacks.on_epoch_start(self)
                 if self._run_epoch(source):

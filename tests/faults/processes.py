@@ -416,8 +416,12 @@ def restart(figures: Figures, folder: Path, kills: int, seed: int) -> None:
     worker = ["-m", "tests.faults.processes", str(folder), str(kills), str(seed)]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *launch, *worker],
-        # else a restart may wait for addresses of the processes before (pytorch#135712)
-        env=environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+        env={
+            **environment(),
+            # else a restart may wait for addresses of the processes before (pytorch#135712)
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+            "PYTHONFAULTHANDLER": "1",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -425,7 +429,7 @@ def restart(figures: Figures, folder: Path, kills: int, seed: int) -> None:
     )
     figures.tried += len(list(folder.glob("killed-*")))
     if done.returncode != 0:
-        figures.fail(f"exit status {done.returncode}: {done.stdout[-2000:]}")
+        figures.fail(f"exit status {done.returncode}: {done.stdout[-8000:]}")
         return
     names = ("generator", "discriminator", "generator_optimizer", "discriminator_optimizer")
     states = [torch.load(folder / f"{end}.pt")["states"] for end in ("undisturbed", "end")]

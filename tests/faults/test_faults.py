@@ -15,7 +15,7 @@ from tests.helpers.scripts import ROOT
 def test_nothing_is_lost_and_nothing_ends_in_an_unclear_error(name: str) -> None:
     figures = CHECKS[name](False)
     assert figures.tried > 0
-    assert figures.failed == figures.lost == 0, figures.examples
+    assert figures.failed == figures.lost == 0, "\n".join(figures.examples)
 
 
 def test_commands_in_the_docs_name_checks_that_exist() -> None:

@@ -94,6 +94,11 @@ class NaNOnRank1(BCEAdversarialLoss):
         return loss * float("nan") if self.calls == 3 and dist.get_rank() == 1 else loss
 
 
+def count_threads() -> int:
+    """Return the number of threads of this process, those of C++ too (0 unless on Linux)."""
+    return len(list(Path("/proc/self/task").glob("*")))
+
+
 # -- on each rank ----------------------------------------------------------------------------------
 
 
@@ -117,7 +122,7 @@ def run_rank(folder: Path) -> None:
     """Run on one rank, and write what the tests compare."""
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"threads before": count_threads()}
 
     trainer = make_trainer(
         callbacks=[
@@ -155,6 +160,9 @@ def run_rank(folder: Path) -> None:
         found["error"] = str(error)
 
     found["gathered"] = trainer.distributed.all_gather({"rank": rank})
+    found["threads in training"] = count_threads()
+    dist.destroy_process_group()
+    found["threads after"] = count_threads()
     torch.save(found, folder / f"rank-{rank}.pt")
 
 
@@ -250,6 +258,13 @@ def test_each_rank_restores_its_own_random_state(ranks):
 
 def test_values_are_gathered_in_the_order_of_ranks(ranks):
     assert [rank["gathered"] for rank in ranks] == [[{"rank": 0}, {"rank": 1}]] * 2
+
+
+@pytest.mark.skipif(count_threads() == 0, reason="needs /proc")
+def test_no_thread_outlives_the_process_group(ranks):
+    """One that does can abort the process at its end."""
+    for rank in ranks:
+        assert rank["threads after"] == rank["threads before"] < rank["threads in training"]
 
 
 def test_stop_on_one_rank_stops_all_at_the_same_step(ranks):

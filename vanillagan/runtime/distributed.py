@@ -15,6 +15,12 @@ from torch import Tensor, nn
 from vanillagan.runtime.device import weights_of
 from vanillagan.runtime.graphs import deferred_to_replay
 
+if dist.is_available():
+    # It has the default process group as default arguments, and PyTorch's optimizers import it: if
+    # they did so first, after a group was initialized, its threads would outlive its destruction,
+    # and could abort the process at its end.
+    import torch.distributed.nn.functional
+
 __all__ = ["Distributed"]
 
 T = TypeVar("T")
@@ -109,7 +115,6 @@ class Distributed:
         Raises:
             ValueError: An argument differs between ranks.
         """
-        self._delayed = None  # of a `fit` that ended in an error
         ranks = self.all_gather((dict(arguments), steps_per_epoch))
         for name in arguments:
             values = [rank_arguments[name] for rank_arguments, _ in ranks]
@@ -120,6 +125,14 @@ class Distributed:
                 )
         steps = [steps for _, steps in ranks]
         return None if None in steps else min(steps)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Forget, at the end of `fit`, the last flag: its transfer keeps threads of gloo alive."""
+        try:
+            yield
+        finally:
+            self._delayed = None
 
     def until_shortest(self, batches: Iterator[T]) -> Iterator[T]:
         """Yield the batches until one rank has none left."""
