@@ -42,7 +42,6 @@ from vanillagan.applications import synthesize
 from vanillagan.callbacks import Progress
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist, mnist_or_5000
-from vanillagan.player import adam
 from vanillagan.runtime.device import resolve_device
 from vanillagan.sampling import refit_discriminator
 
@@ -149,12 +148,12 @@ def train_gan(real: Batch, steps: int, seed: int) -> GANTrainer:
     networks = ConvGenerator(64, shape, **size), ConvDiscriminator(shape, **size)
     for network in networks:
         network.to(memory_format=torch.channels_last)  # faster on a CPU, too
-    recipe = recipes.dcgan() | {
-        "generator_optimizer": adam(4e-4, (0.0, 0.99)),
-        "discriminator_optimizer": adam(8e-4, (0.0, 0.99)),
-    }
     trainer = JitteredTrainer(
-        *networks, **recipe, callbacks=[Progress()], device=real.samples.device, seed=seed
+        *networks,
+        **recipes.dcgan(lr=4e-4),
+        callbacks=[Progress()],
+        device=real.samples.device,
+        seed=seed,
     )
     trainer.fit(TensorDataset(*real), max_steps=steps)
     return trainer

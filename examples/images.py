@@ -34,16 +34,7 @@ from drawings import drawings
 from pictures import save_panels
 from torch import Tensor
 
-from vanillagan import (
-    EMA,
-    R1,
-    R2,
-    Callback,
-    ConvDiscriminator,
-    ConvGenerator,
-    GANTrainer,
-    RelativisticLoss,
-)
+from vanillagan import Callback, ConvDiscriminator, ConvGenerator, GANTrainer, recipes
 from vanillagan.callbacks import (
     Checkpoint,
     HealthMonitor,
@@ -61,7 +52,6 @@ from vanillagan.metrics import (
     precision_recall,
 )
 from vanillagan.networks import DiffAugment
-from vanillagan.player import adam, linear_decay
 from vanillagan.runtime.device import resolve_device
 
 MIN_PICTURES = 16
@@ -135,12 +125,7 @@ def make_trainer(options: argparse.Namespace, callbacks: Sequence[Callback] = ()
     return GANTrainer(
         generator,
         DiffAugment(discriminator, changes),
-        loss=RelativisticLoss(),
-        penalties=[R1(0.05, every=4), R2(0.05, every=4)],
-        ema=EMA(0.999),
-        generator_optimizer=adam(options.lr, (0.0, 0.99)),
-        discriminator_optimizer=adam(2 * options.lr, (0.0, 0.99)),
-        lr_schedule=linear_decay(0.5),
+        **recipes.r3gan(options.lr, gamma=0.05),
         precision=options.precision,
         device=options.device,
         seed=options.seed,

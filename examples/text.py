@@ -46,7 +46,7 @@ from common import Parser, RunOptions, exit_if_stopped, run, start_or_resume
 from corpora import Corpus, grammar, lines_of, sentences, words
 from torch import Tensor
 
-from vanillagan import EMA, R1, R2, Batch, Callback, GANTrainer, RelativisticLoss, StepResult
+from vanillagan import Batch, Callback, GANTrainer, StepResult, recipes
 from vanillagan.applications.text import (
     NGramModel,
     TextDiscriminator,
@@ -56,7 +56,6 @@ from vanillagan.applications.text import (
 )
 from vanillagan.callbacks import Checkpoint, NaNGuard, Progress, ProgressBar, StopOnSignal
 from vanillagan.errors import require
-from vanillagan.player import adam, linear_decay
 from vanillagan.theory import jensen_shannon_divergence
 
 AFTER_END = "…"
@@ -145,12 +144,7 @@ def make_trainer(
         corpus.vocabulary,
         TextGenerator(LATENT_DIM, shape, output=options.output, **size),
         TextDiscriminator(shape, **size),
-        loss=RelativisticLoss(),
-        penalties=[R1(0.5, every=4), R2(0.5, every=4)],
-        generator_optimizer=adam(4e-4, (0.0, 0.99)),
-        discriminator_optimizer=adam(8e-4, (0.0, 0.99)),
-        lr_schedule=linear_decay(0.5),
-        ema=EMA(0.999),
+        **recipes.r3gan(),
         precision=options.precision,
         device=options.device,
         seed=options.seed,

@@ -21,12 +21,11 @@ from torchvision.utils import save_image
 from tests.benchmarks.digits import Judge
 from tests.benchmarks.options import Parser
 from tests.benchmarks.stopwatch import Stopwatch
-from vanillagan import EMA, R1, R2, ConvDiscriminator, ConvGenerator, GANTrainer, RelativisticLoss
+from vanillagan import ConvDiscriminator, ConvGenerator, GANTrainer, recipes
 from vanillagan.callbacks import HealthMonitor
 from vanillagan.data import ByteImages
 from vanillagan.datasets import mnist
 from vanillagan.metrics import ModeCoverage, mode_coverage
-from vanillagan.player import adam, linear_decay
 
 IMAGES, SAMPLES = 128_000, 26_000
 
@@ -89,12 +88,7 @@ def make_trainer(seed: int, stopwatch: Stopwatch) -> GANTrainer:
     )
     return GANTrainer(
         *(network.to(memory_format=torch.channels_last) for network in networks),
-        loss=RelativisticLoss(),
-        penalties=[R1(0.5, every=4), R2(0.5, every=4)],
-        ema=EMA(0.999),
-        generator_optimizer=adam(1e-3, (0.0, 0.99)),
-        discriminator_optimizer=adam(2e-3, (0.0, 0.99)),
-        lr_schedule=linear_decay(0.5),
+        **recipes.r3gan(lr=1e-3),
         precision="bf16",
         callbacks=[HealthMonitor(), stopwatch],
         seed=seed,

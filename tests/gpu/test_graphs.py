@@ -139,7 +139,7 @@ def test_an_optimizer_that_counts_on_the_host_is_an_error():
         fit(trainer, IMAGES)
 
 
-@pytest.mark.parametrize("options", [recipes.stable, recipes.dcgan])
+@pytest.mark.parametrize("options", [recipes.stable, recipes.dcgan, recipes.r3gan])
 def test_recipes_train_alike(options):
     weights = []
     for cuda_graphs in (False, True):

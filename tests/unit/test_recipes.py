@@ -11,10 +11,19 @@ from torch import nn
 
 from tests.helpers.states import differences, snapshot
 from tests.helpers.trainers import make_trainer
-from vanillagan import EMA, R1, ConvDiscriminator, ConvGenerator, GANTrainer, recipes
+from vanillagan import (
+    EMA,
+    R1,
+    R2,
+    ConvDiscriminator,
+    ConvGenerator,
+    GANTrainer,
+    RelativisticLoss,
+    recipes,
+)
 from vanillagan.recipes import Recipe
 
-RECIPES = [recipes.reference, recipes.stable, recipes.dcgan]
+RECIPES = [recipes.reference, recipes.stable, recipes.dcgan, recipes.r3gan]
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
 
 
@@ -71,14 +80,42 @@ def test_stable_has_its_settings():
     assert recipe["ema"].decay == 0.999
 
 
-def test_dcgan_trains_convolutional_networks():
+@pytest.mark.parametrize("recipe", [recipes.dcgan, recipes.r3gan])
+def test_convolutional_networks_train(recipe):
     networks = (
         ConvGenerator(8, (1, 8, 8), base_channels=4),
         ConvDiscriminator((1, 8, 8), base_channels=4),
     )
-    trainer = GANTrainer(*networks, **recipes.dcgan(), device="cpu")
+    trainer = GANTrainer(*networks, **recipe(), device="cpu")
     trainer.fit(torch.rand(32, 1, 8, 8) * 2 - 1, max_steps=3, batch_size=8)
     assert trainer.sample(2).shape == (2, 1, 8, 8)
+
+
+def test_dcgan_has_its_settings():
+    assert recipes.dcgan()["penalties"] == [R1(0.5, every=4)]
     assert adam_settings(recipes.dcgan(), "generator") == (2e-4, (0.0, 0.99))
     assert adam_settings(recipes.dcgan(), "discriminator") == (4e-4, (0.0, 0.99))
     assert [recipes.dcgan()["lr_schedule"](t) for t in (0, 0.5, 0.75, 1)] == [1, 1, 0.5, 0]
+
+
+def test_r3gan_is_dcgan_with_the_relativistic_loss_and_both_penalties():
+    recipe, dcgan = recipes.r3gan(), recipes.dcgan()
+    assert isinstance(recipe["loss"], RelativisticLoss)
+    assert recipe["penalties"] == [R1(0.5, every=4), R2(0.5, every=4)]
+    assert [recipe["lr_schedule"](t) for t in (0.5, 0.75)] == [1, 0.5]
+    assert recipe["ema"].decay == dcgan["ema"].decay
+    assert recipe.keys() - dcgan.keys() == {"loss"}
+
+
+def test_rates_and_strength_can_be_chosen():
+    for recipe in (recipes.dcgan(1e-3), recipes.r3gan(1e-3, gamma=0.05)):
+        assert adam_settings(recipe, "generator") == (1e-3, (0.0, 0.99))
+        assert adam_settings(recipe, "discriminator") == (2e-3, (0.0, 0.99))
+    assert recipes.r3gan(gamma=0.05)["penalties"] == [R1(0.05, every=4), R2(0.05, every=4)]
+
+
+@pytest.mark.parametrize("recipe", [recipes.dcgan, recipes.r3gan])
+@pytest.mark.parametrize("lr", [0.0, -1e-3, float("nan"), "2e-4"])
+def test_invalid_rates_are_errors(recipe, lr):
+    with pytest.raises((ValueError, TypeError), match="`lr` must be"):
+        recipe(lr)
