@@ -222,7 +222,7 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
     count("--base-channels", default=32, help="Channels of the discriminator's largest map; the "
           "generator's has half as many (default: 32).")
     count("--latent-dim", default=100, help="Size of a latent (default: 100).")
-    add("--lr", type=float, default=3e-4, metavar="RATE",
+    add("--lr", type=float, default=1e-3, metavar="RATE",
         help="Learning rate of Adam; the discriminator's is twice that (default: %(default)s).")
     parser.add_precision()
     add("--no-flip", action="store_true", help="Do not flip images at random.")

@@ -144,7 +144,7 @@ def make_trainer(
         corpus.vocabulary,
         TextGenerator(LATENT_DIM, shape, output=options.output, **size),
         TextDiscriminator(shape, **size),
-        **recipes.r3gan(),
+        **recipes.r3gan(lr=4e-4),
         precision=options.precision,
         device=options.device,
         seed=options.seed,

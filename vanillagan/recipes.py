@@ -66,21 +66,21 @@ def stable() -> Recipe:
     }
 
 
-def dcgan(lr: float = 2e-4) -> Recipe:
+def dcgan(lr: float = 1e-3) -> Recipe:
     """Return settings for the convolutional networks, `ConvGenerator` and `ConvDiscriminator`.
 
     R1 penalty, Adam without momentum, twice the learning rate for the discriminator (TTUR), linear
     decay of both learning rates over the second half of the run, and an EMA of the generator.
 
     Args:
-        lr: Learning rate of the generator, positive.
+        lr: Learning rate of the generator, positive; the discriminator's is twice as high.
 
     Raises:
         ValueError, TypeError: The learning rate is invalid.
 
-    Source: Radford et al., 2016 (DCGAN, arXiv 1511.06434) for the generator's learning rate;
-    Mescheder et al., 2018 (arXiv 1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv 1706.08500)
-    for two learning rates.
+    Source: Mescheder et al., 2018 (arXiv 1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv
+    1706.08500) for two learning rates. That of Radford et al., 2016 (DCGAN, arXiv 1511.06434),
+    2e-4, learns several times more slowly here (docs/results/quality.md).
     """
     return {
         "penalties": [R1(0.5, every=4)],
@@ -91,11 +91,10 @@ def dcgan(lr: float = 2e-4) -> Recipe:
     }
 
 
-def r3gan(lr: float = 4e-4, gamma: float = 0.5) -> Recipe:
+def r3gan(lr: float = 1e-3, gamma: float = 0.5) -> Recipe:
     """Return settings for data with many modes: images of objects, texts.
 
-    Those of `dcgan`, with the relativistic pairing loss and an R2 penalty, which need about a third
-    more time and lose fewer modes.
+    Those of `dcgan`, with the relativistic pairing loss and an R2 penalty.
 
     Args:
         lr: Learning rate of the generator, positive; the discriminator's is twice as high.

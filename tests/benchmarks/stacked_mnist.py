@@ -88,7 +88,7 @@ def make_trainer(seed: int, stopwatch: Stopwatch) -> GANTrainer:
     )
     return GANTrainer(
         *(network.to(memory_format=torch.channels_last) for network in networks),
-        **recipes.r3gan(lr=1e-3),
+        **recipes.r3gan(),
         precision="bf16",
         callbacks=[HealthMonitor(), stopwatch],
         seed=seed,

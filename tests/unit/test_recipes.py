@@ -93,8 +93,8 @@ def test_convolutional_networks_train(recipe):
 
 def test_dcgan_has_its_settings():
     assert recipes.dcgan()["penalties"] == [R1(0.5, every=4)]
-    assert adam_settings(recipes.dcgan(), "generator") == (2e-4, (0.0, 0.99))
-    assert adam_settings(recipes.dcgan(), "discriminator") == (4e-4, (0.0, 0.99))
+    assert adam_settings(recipes.dcgan(), "generator") == (1e-3, (0.0, 0.99))
+    assert adam_settings(recipes.dcgan(), "discriminator") == (2e-3, (0.0, 0.99))
     assert [recipes.dcgan()["lr_schedule"](t) for t in (0, 0.5, 0.75, 1)] == [1, 1, 0.5, 0]
 
 
@@ -108,9 +108,9 @@ def test_r3gan_is_dcgan_with_the_relativistic_loss_and_both_penalties():
 
 
 def test_rates_and_strength_can_be_chosen():
-    for recipe in (recipes.dcgan(1e-3), recipes.r3gan(1e-3, gamma=0.05)):
-        assert adam_settings(recipe, "generator") == (1e-3, (0.0, 0.99))
-        assert adam_settings(recipe, "discriminator") == (2e-3, (0.0, 0.99))
+    for recipe in (recipes.dcgan(4e-4), recipes.r3gan(4e-4, gamma=0.05)):
+        assert adam_settings(recipe, "generator") == (4e-4, (0.0, 0.99))
+        assert adam_settings(recipe, "discriminator") == (8e-4, (0.0, 0.99))
     assert recipes.r3gan(gamma=0.05)["penalties"] == [R1(0.05, every=4), R2(0.05, every=4)]
 
 
