@@ -78,9 +78,11 @@ def dcgan(lr: float = 1e-3) -> Recipe:
     Raises:
         ValueError, TypeError: The learning rate is invalid.
 
+    The default learning rate was measured on MNIST (docs/results/quality.md), where that of Radford
+    et al., 2016 (DCGAN, arXiv 1511.06434), 2e-4, is worse after as many steps.
+
     Source: Mescheder et al., 2018 (arXiv 1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv
-    1706.08500) for two learning rates. That of Radford et al., 2016 (DCGAN, arXiv 1511.06434),
-    2e-4, learns several times more slowly here (docs/results/quality.md).
+    1706.08500) for two learning rates.
     """
     return {
         "penalties": [R1(0.5, every=4)],
@@ -94,7 +96,9 @@ def dcgan(lr: float = 1e-3) -> Recipe:
 def r3gan(lr: float = 1e-3, gamma: float = 0.5) -> Recipe:
     """Return settings for data with many modes: images of objects, texts.
 
-    Those of `dcgan`, with the relativistic pairing loss and an R2 penalty.
+    Those of `dcgan`, with the relativistic pairing loss and an R2 penalty. The defaults are those
+    of tests/benchmarks/stacked_mnist.py; examples/text.py has `lr=4e-4`, examples/images.py
+    `gamma=0.05`.
 
     Args:
         lr: Learning rate of the generator, positive; the discriminator's is twice as high.

@@ -122,6 +122,7 @@ def run_rank(folder: Path) -> None:
     """Run on one rank, and write what the tests compare."""
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
+    torch.zeros(1, requires_grad=True).backward()  # starts a thread for each GPU
     found: dict[str, Any] = {"threads before": count_threads()}
 
     trainer = make_trainer(

@@ -100,10 +100,12 @@ def test_dcgan_has_its_settings():
 
 def test_r3gan_is_dcgan_with_the_relativistic_loss_and_both_penalties():
     recipe, dcgan = recipes.r3gan(), recipes.dcgan()
+    for player in ("generator", "discriminator"):
+        assert adam_settings(recipe, player) == adam_settings(dcgan, player)
     assert isinstance(recipe["loss"], RelativisticLoss)
     assert recipe["penalties"] == [R1(0.5, every=4), R2(0.5, every=4)]
     assert [recipe["lr_schedule"](t) for t in (0.5, 0.75)] == [1, 0.5]
-    assert recipe["ema"].decay == dcgan["ema"].decay
+    assert recipe["ema"].decay == dcgan["ema"].decay == 0.999
     assert recipe.keys() - dcgan.keys() == {"loss"}
 
 
@@ -119,3 +121,8 @@ def test_rates_and_strength_can_be_chosen():
 def test_invalid_rates_are_errors(recipe, lr):
     with pytest.raises((ValueError, TypeError), match="`lr` must be"):
         recipe(lr)
+
+
+def test_an_invalid_strength_is_an_error():
+    with pytest.raises(ValueError, match="`gamma` must be"):
+        recipes.r3gan(gamma=-0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,23 +16,28 @@ from torch import Tensor, nn
 from vanillagan.runtime.device import weights_of
 from vanillagan.runtime.graphs import deferred_to_replay
 
-if dist.is_available():
-    # It has the default process group as default arguments, and PyTorch's optimizers import it: if
-    # they did so first, after a group was initialized, its threads would outlive its destruction,
-    # and could abort the process at its end.
-    import torch.distributed.nn.functional
-
 __all__ = ["Distributed"]
 
 T = TypeVar("T")
 
 
+def _import_before_group() -> None:
+    # Functions of this module have the default process group as default arguments. Adam imports it
+    # (PyTorch 2.14): if it did so first, after a group is initialized, its threads would outlive
+    # the destruction of the group, and could abort the process at its end.
+    importlib.import_module("torch.distributed.nn.functional")
+
+
+if dist.is_available() and "WORLD_SIZE" in os.environ:
+    _import_before_group()  # the script may initialize the group
+
+
 class Distributed:
     """The ranks that train together: those that `torchrun` started, or this process alone.
 
-    A process group that the script has initialized is used. Without one, and if `torchrun` has set
-    WORLD_SIZE, one is initialized, with PyTorch's default backend of the device (NCCL for CUDA) and
-    gloo for tensors on CPUs.
+    A process group that the script has initialized is used (initialize it after importing
+    vanillagan). Without one, and if `torchrun` has set WORLD_SIZE, one is initialized, with
+    PyTorch's default backend of the device (NCCL for CUDA) and gloo for tensors on CPUs.
 
     If a rank exits, the others raise a RuntimeError that names it in their current or next
     collective operation. A rank that hangs is noticed after the timeout of the process group.
@@ -51,6 +57,7 @@ class Distributed:
     def __init__(self, device: torch.device) -> None:
         available = dist.is_available()
         if available and not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _import_before_group()
             backend = dist.get_default_backend_for_device(device)
             dist.init_process_group(
                 "gloo" if device.type == "cpu" else f"cpu:gloo,{device.type}:{backend}"
@@ -61,7 +68,7 @@ class Distributed:
         self._delayed: Any = None  # the flag of the last call, and its transfer
         if self.world_size == 1:
             return
-        atexit.register(_destroy_process_group)  # else threads of gloo abort the process at its end
+        atexit.register(self._destroy)  # else threads of gloo abort the process at its end
         if device.index is not None:  # NCCL takes the current device for a barrier
             torch.get_device_module(device).set_device(device)
         config = dist.get_backend_config()
@@ -128,7 +135,10 @@ class Distributed:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Forget, at the end of `fit`, the last flag: its transfer keeps threads of gloo alive."""
+        """Forget the last flag of a `fit`, which the next one must not read.
+
+        Its transfer keeps a thread of gloo alive, too.
+        """
         try:
             yield
         finally:
@@ -208,7 +218,7 @@ class Distributed:
             return "by peer" in str(error) or "Broken pipe" in str(error)
         return False
 
-
-def _destroy_process_group() -> None:
-    if dist.is_initialized():  # the script may have destroyed it already
-        dist.destroy_process_group()
+    def _destroy(self) -> None:
+        self._cpu_group = None
+        if dist.is_initialized():  # the script may have destroyed it already
+            dist.destroy_process_group()
