@@ -26,6 +26,7 @@ from vanillagan import (
     metrics,
     networks,
     penalties,
+    recipes,
     sampling,
     theory,
 )
@@ -511,6 +512,8 @@ def _training() -> dict[str, Callable[[], Call]]:
             trainer().sample, {"n": 2, "latents": points(2)[:, :1].expand(2, 4).clone(), "seed": 1}
         ),
         "EMA": lambda: (v.EMA, {"decay": 0.9}),
+        "dcgan": lambda: (recipes.dcgan, {"lr": 1e-3}),
+        "r3gan": lambda: (recipes.r3gan, {"lr": 1e-3, "gamma": 0.5}),
         "adam": lambda: (v.adam, {"lr": 1e-3, "betas": (0.5, 0.9)}),
         "linear_decay": lambda: (v.linear_decay, {"start": 0.5}),
         "load_generator": lambda: (
