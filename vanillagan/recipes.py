@@ -72,14 +72,14 @@ def dcgan(lr: float = 1e-3) -> Recipe:
     R1 penalty, Adam without momentum, twice the learning rate for the discriminator (TTUR), linear
     decay of both learning rates over the second half of the run, and an EMA of the generator.
 
+    The default learning rate was measured on MNIST (docs/results/quality.md), where that of Radford
+    et al., 2016 (DCGAN, arXiv 1511.06434), 2e-4, is worse after as many steps.
+
     Args:
         lr: Learning rate of the generator, positive; the discriminator's is twice as high.
 
     Raises:
         ValueError, TypeError: The learning rate is invalid.
-
-    The default learning rate was measured on MNIST (docs/results/quality.md), where that of Radford
-    et al., 2016 (DCGAN, arXiv 1511.06434), 2e-4, is worse after as many steps.
 
     Source: Mescheder et al., 2018 (arXiv 1801.04406) for R1; Heusel et al., 2017 (TTUR, arXiv
     1706.08500) for two learning rates.

@@ -135,9 +135,9 @@ class Distributed:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Forget the last flag of a `fit`, which the next one must not read.
+        """Forget, at the end of `fit`, its last flag.
 
-        Its transfer keeps a thread of gloo alive, too.
+        The next `fit` must not read it, and its transfer keeps a thread of gloo alive.
         """
         try:
             yield
